@@ -1,0 +1,39 @@
+# make study   sets up a virtual environment and runs the quick Iris study: correlations and a figure in a few minutes
+# make test    lint, types and the whole test suite
+# make bench   the measurements behind the README's benchmark table
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+export OMP_NUM_THREADS = 1
+
+.PHONY: study test quick bench clean
+
+study: $(VENV)/ready
+	$(BIN)/study run experiments/iris_depth_quick.toml
+
+test: $(VENV)/ready-test
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -n 2
+
+quick: $(VENV)/ready-test
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+bench: $(VENV)/ready
+	$(BIN)/python benchmarks/retraining.py
+	$(BIN)/python benchmarks/stationary.py
+	$(BIN)/python benchmarks/influence.py
+	$(BIN)/python benchmarks/startup.py
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/ready-test: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
