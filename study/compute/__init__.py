@@ -1,0 +1,1 @@
+"""Everything that needs torch: stacked networks, one objective, training, curvature, estimators, protocols."""

@@ -1,0 +1,77 @@
+"""The evidence that a retrained network is what it claims to be; the same for every protocol."""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from study.compute.curvature import positive_definite, solve_definite
+from study.compute.newton import MEMORY_BYTES
+from study.compute.objective import Objective, Target
+
+DELTA_TOLERANCE = 1e-8
+SEGMENT_POINTS, SEGMENT_TOLERANCE = 21, 1e-6
+FAR = 10.0  # times the predicted parameter change
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Evidence for B networks; delta_error is [B, T], everything else [B].
+
+    gradient_norm ‖∇J_w(θ)‖; positive_definite: H − μI has a Cholesky factor with μ = curvature_shift; delta_error
+    |∇L_tᵀH⁻¹∇J_w(θ)|, the first-order error of the test quantity; certified: all three within their bounds;
+    segment_excess: how far J_w rises above both ends on the segment from the null, at 21 points.
+    """
+
+    gradient_norm: np.ndarray
+    positive_definite: np.ndarray
+    curvature_shift: np.ndarray
+    delta_error: np.ndarray
+    certified: np.ndarray
+    segment_excess: np.ndarray
+    another_basin: np.ndarray
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+@torch.no_grad()
+def certify(objective: Objective, theta: Tensor, weights: Tensor, target: Target, tolerance: float) -> Certificate:
+    """Certificates of a stack theta [B, P] whose first network is the null, all in theta's dtype (float64).
+
+    Another basin: ‖θ − θ_null‖ over ten times the first-order ‖H_null⁻¹(∇J_w − ∇J_null)(θ_null)‖, or segment_excess > 1e-6.
+    """
+    gradient = objective.gradient(theta, weights)[1]
+    definite, shift, solution = [], [], []
+    width = max(1, MEMORY_BYTES // (8 * theta.shape[1] ** 2))
+    for chosen in torch.arange(len(theta), device=theta.device).split(width):
+        hessian = objective.networks(chosen).hessian(theta[chosen], weights[chosen])
+        one_definite, one_shift = positive_definite(hessian)
+        definite.append(one_definite)
+        shift.append(one_shift)
+        solution.append(solve_definite(hessian, gradient[chosen]))
+    delta_error = target.along(theta, torch.cat(solution)).abs()
+    norm, is_definite = gradient.norm(dim=1), torch.cat(definite)
+    excess = _segment_excess(objective, theta, weights)
+    far = (theta - theta[:1]).norm(dim=1) > FAR * _predicted_norm(objective, theta[:1], weights)
+    certified = (norm <= tolerance) & is_definite & (delta_error <= DELTA_TOLERANCE).all(dim=1)
+    another = (far | (excess > SEGMENT_TOLERANCE)) & (torch.arange(len(theta), device=theta.device) > 0)
+    found = (norm, is_definite, torch.cat(shift), delta_error, certified, excess, another)
+    return Certificate(*(tensor.cpu().numpy() for tensor in found))
+
+
+def _predicted_norm(objective: Objective, null: Tensor, weights: Tensor) -> Tensor:
+    """‖H_null⁻¹ Σ_j Δw_j ∇L(z_j)‖ for every network, [B]."""
+    change = (weights - weights[:1]) @ objective.row_gradients(null)[0]
+    hessian = objective.hessian(null, weights[:1])
+    return torch.linalg.solve_ex(hessian[0], change.T)[0].norm(dim=0)
+
+
+def _segment_excess(objective: Objective, theta: Tensor, weights: Tensor) -> Tensor:
+    ends = torch.maximum(objective.value(theta[:1].expand_as(theta), weights), objective.value(theta, weights))
+    excess = torch.full_like(ends, -torch.inf)
+    for s in torch.linspace(0, 1, SEGMENT_POINTS).tolist()[1:-1]:
+        along = objective.value(theta[:1] + s * (theta - theta[:1]), weights) - ends
+        excess = torch.where(along > excess, along, excess)
+    return torch.where(torch.isfinite(theta).all(dim=1), excess, torch.nan)

@@ -1,0 +1,84 @@
+"""Reasons for doubt, in the words that every table shows. A flag never removes a number."""
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from study.compute.certificates import Certificate
+from study.compute.networks import Network
+from study.compute.objective import CLASSIFICATION, Objective
+from study.compute.problems import Fitted
+from study.compute.protocols.retrained import Retrained
+
+COLLAPSED_NORM, COLLAPSED_LOSS = 0.1, 1e-3
+
+
+class Rows(Protocol):
+    """Anything with rows and targets: an objective or a target."""
+
+    @property
+    def x(self) -> Tensor: ...
+    @property
+    def y(self) -> Tensor: ...
+    @property
+    def task(self) -> str: ...
+
+
+def accuracy(network: Network, rows: Rows, theta: Tensor) -> float | None:
+    """Share of rows classified correctly by one network theta [1, P]; None for regression."""
+    if rows.task != CLASSIFICATION:
+        return None
+    outputs = network.outputs(theta, rows.x)[0]
+    return (outputs.argmax(dim=1) == rows.y.argmax(dim=1)).double().mean().item()
+
+
+def of_base(fitted: Fitted, base: Certificate) -> list[str]:
+    """Flags of the trained network: diverged, collapsed, no_minimum (polish asked for what does not exist), uncertified_base."""
+    problem, theta = fitted.problem, fitted.theta[None]
+    if not torch.isfinite(theta).all():
+        return ["diverged"]
+    flags = ["collapsed"] if collapsed(problem.objective, theta, problem.weights)[0] else []
+    if problem.settings.training.polish:
+        if no_minimum(problem.objective, theta, problem.weights)[0]:
+            flags.append("no_minimum")
+        if not base.certified[0]:
+            flags.append("uncertified_base")
+    return flags
+
+
+def of_removals(kind: str, fitted: Fitted, outcome: Retrained, weights: Tensor, certificate: Certificate) -> np.ndarray:
+    """Reasons [R] for each removal: those of the network itself, and where the protocol promises it, of its certificate."""
+    objective, theta = fitted.problem.objective, outcome.theta
+    finite = torch.isfinite(theta).all(dim=1).cpu().numpy()
+    reasons = {
+        "diverged": ~finite,
+        "collapsed": finite & collapsed(objective, theta, weights),
+        "another_basin": finite & certificate.another_basin,
+    }
+    if kind == "stationary":
+        reasons["no_minimum"] = no_minimum(objective, theta, weights)
+        reasons["uncertified"] = ~(certificate.certified & certificate.certified[0])
+    named = [[name if hit else "" for hit in hits[1:]] for name, hits in reasons.items()]
+    return np.array(["; ".join(filter(None, row)) for row in zip(*named, strict=True)], dtype=np.str_)
+
+
+def collapsed(objective: Objective, theta: Tensor, weights: Tensor) -> np.ndarray:
+    """‖θ‖ < 0.1, or a training loss within 1e-3 of what a constant prediction reaches (class-prior entropy; half variance)."""
+    share = (weights / weights.sum(dim=1, keepdim=True)) @ objective.y  # class shares, or the mean target
+    if objective.task == CLASSIFICATION:
+        constant = -(share * share.clamp(min=1e-300).log()).sum(dim=1)
+    else:
+        mean_square = (weights / weights.sum(dim=1, keepdim=True)) @ objective.y.square()
+        constant = 0.5 * (mean_square - share.square()).sum(dim=1)
+    loss = objective.data_loss(theta, weights) / weights.sum(dim=1)
+    return ((theta.norm(dim=1) < COLLAPSED_NORM) | ((loss - constant).abs() < COLLAPSED_LOSS)).cpu().numpy()
+
+
+def no_minimum(objective: Objective, theta: Tensor, weights: Tensor) -> np.ndarray:
+    """No penalty and every row that counts classified correctly: scaling the last layer up lowers the loss for ever."""
+    if objective.task != CLASSIFICATION or objective.decay.any():
+        return np.zeros(len(theta), dtype=bool)
+    correct = objective.network.outputs(theta, objective.x).argmax(dim=2) == objective.y.argmax(dim=1)
+    return (correct | (weights == 0)).all(dim=1).cpu().numpy()

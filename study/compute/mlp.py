@@ -1,0 +1,151 @@
+"""Multilayer perceptrons (and linear models, the depth 0) with their derivatives in closed form."""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from study.compute.networks import Network
+
+
+class Softplus(nn.Module):
+    """log(1 + exp z), without torch's switch to z above a threshold, which would leave a jump in the curvature."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.logaddexp(z, torch.zeros_like(z))
+
+
+ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "selu": nn.SELU, "gelu": nn.GELU, "softplus": Softplus}
+
+
+class Mlp(Network):
+    """Fully connected network of `depth` hidden layers; layer k computes a_k = W_k h_{k−1} + b_k and h_k = φ(a_k)."""
+
+    def __init__(self, inputs: int, outputs: int, depth: int, width: int, activation: str):
+        self.dimensions = [inputs, *[width] * depth, outputs]
+        self.activation = activation
+        self._activate = ACTIVATIONS[activation]()
+        super().__init__(self._module)
+
+    def _module(self) -> nn.Module:
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        pairs = list(zip(self.dimensions[:-1], self.dimensions[1:], strict=True))
+        for k, (inputs, outputs) in enumerate(pairs[:-1], start=1):
+            layers[f"layer{k}"] = nn.Linear(inputs, outputs)
+            layers[f"activation{k}"] = ACTIVATIONS[self.activation]()
+        layers["output"] = nn.Linear(*pairs[-1])
+        return nn.Sequential(layers)
+
+    def _layers(self, theta: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Weights [B, out, in] and biases [B, out], layer by layer, as views of theta."""
+        start = 0
+        for inputs, outputs in zip(self.dimensions[:-1], self.dimensions[1:], strict=True):
+            middle, end = start + inputs * outputs, start + (inputs + 1) * outputs
+            yield theta[:, start:middle].unflatten(1, (outputs, inputs)), theta[:, middle:end]
+            start = end
+
+    def outputs(self, theta: Tensor, x: Tensor) -> Tensor:
+        h = x.expand(len(theta), *x.shape[-2:])
+        *hidden, last = self._layers(theta)
+        for weight, bias in hidden:
+            h = self._activate(torch.baddbmm(bias[:, None], h, weight.mT))
+        return torch.baddbmm(last[1][:, None], h, last[0].mT)
+
+    def _forward(self, theta: Tensor, x: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Inputs h_{k−1} of every layer, and the slopes φ'(a_k) and curvatures φ''(a_k) of the hidden ones."""
+        h = x.expand(len(theta), *x.shape[-2:])
+        inputs, slopes, bends = [h], [], []
+        for weight, bias in list(self._layers(theta))[:-1]:
+            with torch.enable_grad():
+                a = torch.baddbmm(bias[:, None], h, weight.mT).detach().requires_grad_()
+                value = self._activate(a)
+                (slope,) = torch.autograd.grad(value.sum(), a, create_graph=True)
+                # ReLU's slope is piecewise constant: autograd then has no graph to differentiate
+                bend = torch.autograd.grad(slope.sum(), a)[0] if slope.requires_grad else torch.zeros_like(a)
+            h = value.detach()
+            inputs.append(h)
+            slopes.append(slope.detach())
+            bends.append(bend.detach())
+        return inputs, slopes, bends
+
+    def _backward(self, theta: Tensor, slopes: list[Tensor], pull: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """δ_k = derivative by a_k for every layer, and W_{k+1}ᵀδ_{k+1} (before the slope) for the hidden ones."""
+        weights = [weight for weight, _ in self._layers(theta)]
+        deltas, backs = [pull], []
+        for k in range(len(slopes), 0, -1):
+            back = deltas[0] @ weights[k]
+            backs.insert(0, back)
+            deltas.insert(0, back * slopes[k - 1])
+        return deltas, backs
+
+    @torch.no_grad()
+    def row_gradients(self, theta: Tensor, x: Tensor, pull: Tensor) -> Tensor:
+        inputs, slopes, _ = self._forward(theta, x)
+        deltas, _ = self._backward(theta, slopes, pull)
+        pieces = []
+        for delta, h in zip(deltas, inputs, strict=True):
+            pieces += [(delta[..., :, None] * h[..., None, :]).flatten(2), delta]
+        return torch.cat(pieces, dim=2)
+
+    @torch.no_grad()
+    def hessian(self, theta: Tensor, x: Tensor, pull: Tensor, curvature: Tensor) -> Tensor:
+        """Block (m, l ≤ m) is Σ_i C_ml ⊗ h_{m−1}h_{l−1}ᵀ + Σ_i δ_m ⊗ R_ml ⊗ h_{l−1} with the per-row matrices
+
+        C_ml = ∂δ_m/∂a_l and R_ml = ∂h_{m−1}/∂a_l. Both follow by C_m,l = C_m,l+1 W_{l+1} diag φ'(a_l), so that no Hv product
+        is needed: two small matrix products a block, whatever P is.
+        """
+        inputs, slopes, bends = self._forward(theta, x)
+        deltas, backs = self._backward(theta, slopes, pull)
+        weights = [weight for weight, _ in self._layers(theta)]
+        one = torch.ones_like(inputs[0][..., :1])
+        augmented = [torch.cat([h, one], dim=2) for h in inputs]
+        starts = [0]
+        for inputs_, outputs_ in zip(self.dimensions[:-1], self.dimensions[1:], strict=True):
+            starts.append(starts[-1] + (inputs_ + 1) * outputs_)
+        total = theta.new_zeros(len(theta), self.parameters, self.parameters)
+        within = curvature  # ∂²(loss)/∂a_m² through everything above layer m
+        for m in range(len(weights) - 1, -1, -1):
+            across, reach = within, None
+            for low in range(m, -1, -1):
+                if low < m:
+                    across = _descend(across, weights[low + 1], slopes[low])
+                    start = torch.diag_embed(slopes[low]) if reach is None else None
+                    reach = start if reach is None else _descend(reach, weights[low + 1], slopes[low])
+                block = _block(across, augmented[m], augmented[low], deltas[m], reach)
+                rows, columns = slice(starts[m], starts[m + 1]), slice(starts[low], starts[low + 1])
+                total[:, rows, columns] = block
+                total[:, columns, rows] = block.mT
+            if m:
+                pulled = _descend(within, weights[m], slopes[m - 1])
+                within = _descend(pulled.mT, weights[m], slopes[m - 1]) + torch.diag_embed(bends[m - 1] * backs[m - 1])
+        order = self._parameter_order().to(theta.device)
+        return total[:, order][:, :, order]
+
+    def _parameter_order(self) -> Tensor:
+        """Where each flat parameter (weights, then bias, of a layer) stands among rows of [W | b]."""
+        order, start = [], 0
+        for inputs, outputs in zip(self.dimensions[:-1], self.dimensions[1:], strict=True):
+            places = start + torch.arange(outputs * (inputs + 1)).view(outputs, inputs + 1)
+            order += [places[:, :-1].flatten(), places[:, -1]]
+            start += outputs * (inputs + 1)
+        return torch.cat(order)
+
+
+def _descend(matrix: Tensor, weight: Tensor, slope: Tensor) -> Tensor:
+    """M_i W diag(s_i) for every row i: [B, n, a, out] · [B, out, in] · [B, n, in]."""
+    networks, rows, height, width = matrix.shape
+    return (matrix.reshape(networks, rows * height, width) @ weight).view(networks, rows, height, -1) * slope[:, :, None]
+
+
+def _block(across: Tensor, high: Tensor, low: Tensor, delta: Tensor, reach: Tensor | None) -> Tensor:
+    """One Hessian block [B, o_m·(i_m+1), o_l·(i_l+1)] in the order of [W | b], summed over the rows."""
+    networks, rows, tall, wide = across.shape
+    products = (high[..., :, None] * low[..., None, :]).reshape(networks, rows, -1)
+    block = across.reshape(networks, rows, -1).mT @ products
+    block = block.view(networks, tall, wide, high.shape[2], low.shape[2]).transpose(2, 3).contiguous()
+    if reach is not None:
+        left = (delta[..., :, None] * low[..., None, :]).reshape(networks, rows, -1)
+        second = (left.mT @ reach.reshape(networks, rows, -1)).view(networks, tall, low.shape[2], -1, wide)
+        block[:, :, :-1] += second.permute(0, 1, 3, 4, 2)
+    return block.view(networks, tall * high.shape[2], wide * low.shape[2])

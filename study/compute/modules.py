@@ -1,0 +1,46 @@
+"""Any nn.Module as a stack of networks, by torch.func: slower than Mlp, right for every architecture."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, hessian, jacrev, vmap
+
+from study.compute.networks import Network
+
+
+class ModuleNetwork(Network):
+    """The network that `build` returns, called once per seed; it is used in evaluation mode, its buffers stay fixed."""
+
+    def __init__(self, build: Callable[[], nn.Module]):
+        super().__init__(build)
+        self._module = self._seeded(0)
+        self._module.requires_grad_(False)
+
+    def _call(self, theta: Tensor, x: Tensor) -> Tensor:
+        pieces = zip(self.names, theta.split(self.sizes), self.shapes, strict=True)
+        # the module's own parameters are float64; torch.func swaps in theta's, in theta's dtype
+        outputs = functional_call(self._module, {name: piece.view(shape) for name, piece, shape in pieces}, (x,))
+        return outputs[:, None] if outputs.dim() == 1 else outputs
+
+    def outputs(self, theta: Tensor, x: Tensor) -> Tensor:
+        return vmap(self._call, in_dims=(0, 0 if x.dim() == 3 else None))(theta, x)
+
+    @torch.no_grad()
+    def row_gradients(self, theta: Tensor, x: Tensor, pull: Tensor) -> Tensor:
+        def pulled(parameters: Tensor, row: Tensor, weight: Tensor) -> Tensor:
+            return (self._call(parameters, row[None])[0] * weight).sum()
+
+        rows = vmap(grad(pulled), in_dims=(None, 0, 0))
+        return vmap(rows, in_dims=(0, 0 if x.dim() == 3 else None, 0))(theta, x, pull)
+
+    @torch.no_grad()
+    def hessian(self, theta: Tensor, x: Tensor, pull: Tensor, curvature: Tensor) -> Tensor:
+        # one network at a time: the Jacobian [n, C, P] is the largest thing in memory
+        rows = x if x.dim() == 3 else x.expand(len(theta), *x.shape)
+        return torch.stack([self._hessian(*one) for one in zip(theta, rows, pull, curvature, strict=True)])
+
+    def _hessian(self, theta: Tensor, x: Tensor, pull: Tensor, curvature: Tensor) -> Tensor:
+        jacobian = jacrev(self._call)(theta, x)
+        gauss_newton = torch.einsum("ncp,ncd,ndq->pq", jacobian, curvature, jacobian)
+        return gauss_newton + hessian(lambda parameters: (self._call(parameters, x) * pull).sum())(theta)

@@ -1,0 +1,73 @@
+"""What a stack of networks of one architecture must be able to compute."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Network(ABC):
+    """One architecture, evaluated for a stack of parameter vectors at once.
+
+    Shapes: B networks, n rows, d features, C outputs, P parameters. `theta` is [B, P]; `x` is [n, d] when all networks see
+    the same rows and [B, n, d] when each has its own. Parameters are flattened in the order of `names`.
+    """
+
+    def __init__(self, build: Callable[[], nn.Module]):
+        self._build = build
+        shapes = {name: tuple(p.shape) for name, p in self._seeded(0).named_parameters()}
+        self.names: list[str] = list(shapes)
+        self.shapes: list[tuple[int, ...]] = list(shapes.values())
+        self.sizes = [int(torch.Size(shape).numel()) for shape in self.shapes]
+        self.parameters = sum(self.sizes)
+
+    def _seeded(self, seed: int) -> nn.Module:
+        """The module as a user of torch would get it after `torch.manual_seed(seed)` with float64 as default dtype."""
+        before = torch.get_default_dtype()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            torch.set_default_dtype(torch.float64)
+            try:
+                return self._build().double().eval()
+            finally:
+                torch.set_default_dtype(before)
+
+    def initial(self, seed: int) -> Tensor:
+        """Initial parameters [P] in float64; each dtype casts these, so twins start from the same network."""
+        return torch.cat([p.detach().reshape(-1) for p in self._seeded(seed).parameters()])
+
+    def positions(self, parameters: str | Sequence[str]) -> Tensor:
+        """Flat positions of "all" parameters, those of the "last_layer", or those named; ValueError on an unknown name."""
+        if parameters == "all":
+            return torch.arange(self.parameters)
+        if parameters == "last_layer":
+            prefix = self.names[-1].rpartition(".")[0]
+            chosen = {name for name in self.names if name.rpartition(".")[0] == prefix}
+        else:
+            chosen = set(parameters)
+        unknown = sorted(chosen - set(self.names))
+        if unknown:
+            raise ValueError(f"parameters {unknown} do not exist; the network has {', '.join(self.names)}")
+        pieces = zip(self.names, torch.arange(self.parameters).split(self.sizes), strict=True)
+        return torch.cat([positions for name, positions in pieces if name in chosen])
+
+    def biases(self) -> Tensor:
+        """True at the flat positions [P] of the parameters called bias."""
+        flags = [torch.full((size,), name.endswith("bias")) for name, size in zip(self.names, self.sizes, strict=True)]
+        return torch.cat(flags)
+
+    @abstractmethod
+    def outputs(self, theta: Tensor, x: Tensor) -> Tensor:
+        """Outputs f(x_i; θ_b), [B, n, C]; differentiable in theta."""
+
+    @abstractmethod
+    def row_gradients(self, theta: Tensor, x: Tensor, pull: Tensor) -> Tensor:
+        """Row by row J_iᵀ v_i with J_i = ∂f(x_i)/∂θ and v = `pull` [B, n, C]; returns [B, n, P]."""
+
+    @abstractmethod
+    def hessian(self, theta: Tensor, x: Tensor, pull: Tensor, curvature: Tensor) -> Tensor:
+        """Σ_i J_iᵀ S_i J_i + Σ_i Σ_c v_ic ∇²f_c(x_i), [B, P, P], for v = `pull` [B, n, C] and S = `curvature` [B, n, C, C].
+
+        With v = w ∂L/∂f and S = w ∂²L/∂f² it is the Hessian of Σ w L; with v = 0 it is the Gauss-Newton matrix.
+        """

@@ -1,0 +1,69 @@
+"""Newton's method to a certified minimum, network by network: leaves saddles, ends with one step past the tolerance."""
+
+import torch
+from torch import Tensor
+
+from study.compute.curvature import Spectrum, positive_definite, solve_definite
+from study.compute.objective import Objective
+from study.compute.quasi_newton import Minimised, line_search
+
+MEMORY_BYTES = 256_000_000  # Hessians held at once
+NEAR_STATIONARY = 1e-5  # gradient norm below which negative curvature is followed rather than out-run
+REACHES = 2.0 ** -torch.arange(0, 24, dtype=torch.float64)  # lengths tried along a direction of negative curvature
+
+
+@torch.no_grad()
+def minimise(objective: Objective, theta: Tensor, weights: Tensor, tolerance: float, iterations: int) -> Minimised:
+    """From theta [B, P] to ‖∇J_w‖ ≤ tolerance with H − μI positive definite, and then one more Newton step.
+
+    Direction −H⁻¹∇J where H is positive definite and −|H|⁻¹∇J (saddle-free; Dauphin et al. 2014) elsewhere, with Armijo's
+    rule; close to a saddle the lowest point along the most negative curvature, both ways, is taken first. A network that can
+    descend no further stops where it is.
+    """
+    theta, count = theta.clone(), torch.zeros(len(theta), dtype=torch.int64)
+    norms = objective.gradient(theta, weights)[1].norm(dim=1)
+    active = torch.isfinite(norms).nonzero()[:, 0]
+    width = max(1, MEMORY_BYTES // (8 * theta.shape[1] ** 2))
+    for _ in range(iterations):
+        going = []
+        for chosen in active.split(width):
+            theta[chosen], norms[chosen], finished = _step(objective.networks(chosen), theta[chosen], weights[chosen], tolerance)
+            going.append(chosen[~finished])
+        count[active.cpu()] += 1
+        active = torch.cat(going) if going else active
+        if not len(active):
+            break
+    return Minimised(theta, norms, count)
+
+
+def _step(objective: Objective, theta: Tensor, weights: Tensor, tolerance: float) -> tuple[Tensor, Tensor, Tensor]:
+    """One iteration on every network: new theta, its gradient norm, and whether it is finished."""
+    loss, gradient = objective.gradient(theta, weights)
+    value = loss + objective.penalty(theta)
+    hessian = objective.hessian(theta, weights)
+    definite, _ = positive_definite(hessian)
+    direction = -solve_definite(hessian, gradient)
+    for b in (~definite).nonzero()[:, 0].tolist():
+        one = slice(b, b + 1)
+        spectrum = Spectrum.of(hessian[b])
+        if gradient[b].norm() <= NEAR_STATIONARY and spectrum.values[0] < 0:
+            theta[one] = _escape(objective.networks(one), theta[one], weights[one], spectrum.vectors[:, 0])
+            loss[one], gradient[one] = objective.networks(one).gradient(theta[one], weights[one])
+            value[one] = loss[one] + objective.networks(one).penalty(theta[one])
+        direction[b] = -spectrum.preconditioner() @ gradient[b]
+    last = definite & (gradient.norm(dim=1) <= tolerance)
+    slope = (direction * gradient).sum(dim=1)
+    everyone = torch.ones_like(definite)
+    new, _, new_gradient, moved = line_search(objective, theta, weights, value, gradient, direction, slope, everyone)
+    return new, new_gradient.norm(dim=1), last | ~moved
+
+
+def _escape(objective: Objective, theta: Tensor, weights: Tensor, direction: Tensor) -> Tensor:
+    """The lowest of J_w at θ ± t v over a range of t, and at θ itself; theta [1, P], v [P]."""
+    reaches = REACHES.to(theta)
+    steps = torch.cat([torch.zeros(1).to(theta), reaches, -reaches])
+    candidates = theta + steps[:, None] * direction
+    many = weights.expand(len(candidates), -1)
+    if objective.x.dim() == 3:
+        objective = objective.networks(torch.zeros(len(candidates), dtype=torch.int64))
+    return candidates[objective.value(candidates, many).nan_to_num(torch.inf).argmin()][None]

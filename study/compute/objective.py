@@ -1,0 +1,153 @@
+"""The one objective: training, gradients, Hessians, estimators and every protocol use this and nothing else.
+
+J_w(θ) = Σ_i w_i L(z_i, θ) + ½ Σ_p λ_p θ_p²,  with base weights w_i = 1/n and λ_p = weight_decay (0 for biases left free).
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from study.compute import fused
+from study.compute.networks import Network
+
+CLASSIFICATION, REGRESSION = "classification", "regression"
+
+
+def row_losses(outputs: Tensor, y: Tensor, task: str) -> Tensor:
+    """L per row [B, n] from outputs [B, n, C]: cross-entropy with one-hot y [.., n, C], or ½(f − y)²; no penalty."""
+    if task == CLASSIFICATION:
+        return torch.logsumexp(outputs, dim=2) - (outputs * y).sum(dim=2)
+    return 0.5 * (outputs - y).square().sum(dim=2)
+
+
+def output_derivatives(outputs: Tensor, y: Tensor, task: str) -> tuple[Tensor, Tensor]:
+    """∂L/∂f [B, n, C] and ∂²L/∂f² [B, n, C, C]."""
+    if task == CLASSIFICATION:
+        p = torch.softmax(outputs, dim=2)
+        return p - y, torch.diag_embed(p) - p[..., :, None] * p[..., None, :]
+    identity = torch.eye(outputs.shape[2], dtype=outputs.dtype, device=outputs.device)
+    return outputs - y, identity.expand(*outputs.shape, -1)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """J for a stack of B networks of one architecture.
+
+    x: [n, d], or [B, n, d] where networks differ in their split; y: targets as [n, C] or [B, n, C] (one-hot classes, or a
+    regression target with C = 1); decay: λ_p as [1, P] or [B, P]. Everything below takes theta [B, P] and weights [B, n].
+    """
+
+    network: Network
+    task: str
+    x: Tensor
+    y: Tensor
+    decay: Tensor
+
+    @property
+    def rows(self) -> int:
+        return self.x.shape[-2]
+
+    def to(self, dtype: torch.dtype, device: torch.device | str) -> "Objective":
+        moved = (tensor.to(device=device, dtype=dtype) for tensor in (self.x, self.y, self.decay))
+        return Objective(self.network, self.task, *moved)
+
+    def networks(self, chosen: Tensor | slice) -> "Objective":
+        """The same objective for some of the stack's networks."""
+        x, y = (t[chosen] if t.dim() == 3 else t for t in (self.x, self.y))
+        return replace(self, x=x, y=y, decay=self.decay if len(self.decay) == 1 else self.decay[chosen])
+
+    def batch(self, rows: Tensor) -> "Objective":
+        """The same objective on rows [B, m] of each network's data."""
+        x, y = (t[rows] if t.dim() == 2 else t.gather(1, rows[..., None].expand(*rows.shape, t.shape[2]))
+                for t in (self.x, self.y))
+        return replace(self, x=x, y=y)
+
+    def row_losses(self, theta: Tensor) -> Tensor:
+        """L(z_i, θ_b) as [B, n]."""
+        return row_losses(self.network.outputs(theta, self.x), self.y, self.task)
+
+    def data_loss(self, theta: Tensor, weights: Tensor) -> Tensor:
+        """Σ_i w_i L(z_i, θ), [B]."""
+        return (weights * self.row_losses(theta)).sum(dim=1)
+
+    def penalty(self, theta: Tensor) -> Tensor:
+        """½ Σ_p λ_p θ_p², [B]."""
+        return 0.5 * (self.decay * theta * theta).sum(dim=1)
+
+    def value(self, theta: Tensor, weights: Tensor) -> Tensor:
+        """J_w(θ), [B]."""
+        return self.data_loss(theta, weights) + self.penalty(theta)
+
+    def gradient(self, theta: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Data loss [B] (without the penalty) and ∇J_w [B, P] (with it).
+
+        The fused kernel computes the data term where there is one (it equals autograd to rounding); autograd elsewhere.
+        """
+        kernel = fused.kernel(self.network, self.task, theta)
+        if kernel is not None:
+            loss, gradient = kernel(self.x, self.y, weights, theta)
+        else:
+            with torch.enable_grad():
+                leaf = theta.detach().requires_grad_()
+                loss = self.data_loss(leaf, weights)
+                # networks are independent: the gradient of the sum holds every network's own gradient
+                (gradient,) = torch.autograd.grad(loss.sum(), leaf)
+            loss = loss.detach()
+        return loss, gradient.add_(self.decay * theta)
+
+    def row_gradients(self, theta: Tensor) -> Tensor:
+        """∇L(z_i, θ_b), without the penalty, as [B, n, P]."""
+        pull, _ = output_derivatives(self.network.outputs(theta, self.x), self.y, self.task)
+        return self.network.row_gradients(theta, self.x, pull)
+
+    def hessian(self, theta: Tensor, weights: Tensor, gauss_newton: bool = False) -> Tensor:
+        """∇²J_w, or its Gauss-Newton part Σ w JᵀSJ + diag λ, as [B, P, P]."""
+        pull, curvature = output_derivatives(self.network.outputs(theta, self.x), self.y, self.task)
+        pull = torch.zeros_like(pull) if gauss_newton else pull * weights[..., None]
+        matrix = self.network.hessian(theta, self.x, pull, curvature * weights[..., None, None])
+        matrix.diagonal(dim1=1, dim2=2).add_(self.decay)
+        return matrix
+
+
+@dataclass(frozen=True)
+class Target:
+    """The quantity on test rows that removal changes: the loss, or the margin log p_y − log(1 − p_y). Never a penalty.
+
+    x: test rows [T, d]; y: [T, C]; kind: "loss" | "margin" (classification only).
+    """
+
+    network: Network
+    task: str
+    x: Tensor
+    y: Tensor
+    kind: str = "loss"
+
+    def rows(self, chosen: Tensor) -> "Target":
+        """The same quantity on some of the test rows."""
+        return replace(self, x=self.x[chosen], y=self.y[chosen])
+
+    def loss_values(self, theta: Tensor) -> Tensor:
+        """The plain loss [B, T], whatever the quantity is."""
+        return row_losses(self.network.outputs(theta, self.x), self.y, self.task)
+
+    def of_outputs(self, outputs: Tensor) -> Tensor:
+        """The quantity [B, T] from outputs [B, T, C]."""
+        if self.kind == "loss":
+            return row_losses(outputs, self.y, self.task)
+        others = outputs.masked_fill(self.y.bool(), -torch.inf)
+        return (outputs * self.y).sum(dim=2) - torch.logsumexp(others, dim=2)
+
+    def values(self, theta: Tensor) -> Tensor:
+        """The quantity for a stack theta [B, P], as [B, T]."""
+        return self.of_outputs(self.network.outputs(theta, self.x))
+
+    def gradients(self, theta: Tensor) -> Tensor:
+        """Its gradients ∇_θ for one network theta [P], as [T, P]."""
+        outputs = self.network.outputs(theta[None], self.x).detach().requires_grad_()
+        (pull,) = torch.autograd.grad(self.of_outputs(outputs).sum(), outputs)
+        return self.network.row_gradients(theta[None], self.x, pull)[0]
+
+    def along(self, theta: Tensor, direction: Tensor) -> Tensor:
+        """Directional derivatives ∇_θᵀu for stacks theta and u [B, P], as [B, T], in one forward pass."""
+        return torch.func.jvp(self.values, (theta,), (direction,))[1]

@@ -1,0 +1,154 @@
+"""A problem is what one trial is about, in tensors: rows, network, objective and target."""
+
+import importlib
+import inspect
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from study import data
+from study.compute.mlp import Mlp
+from study.compute.modules import ModuleNetwork
+from study.compute.networks import Network
+from study.compute.objective import CLASSIFICATION, Objective, Target
+from study.errors import StudyError
+from study.specs import Model, Settings
+from study.trials import Trial
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One trial's rows and functions, in float64. weights: the base weights 1/n, [1, n]."""
+
+    settings: Settings
+    split: data.Split
+    network: Network
+    objective: Objective
+    target: Target
+    weights: Tensor
+
+    @property
+    def training_dtype(self) -> torch.dtype:
+        return DTYPES[self.settings.training.dtype]
+
+    def removal_weights(self, removed: Tensor) -> Tensor:
+        """Weights [R, n] with one row of `removed` [R] at zero: the others keep 1/n, or get 1/(n − 1) to renormalise."""
+        n = self.objective.rows
+        others = 1 / n if self.settings.points.removal == "zero_weight" else 1 / (n - 1)
+        weights = torch.full((len(removed), n), others, dtype=torch.float64, device=self.weights.device)
+        weights[torch.arange(len(removed)), removed] = 0.0
+        return weights
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A problem with its trained parameters θ* [P] and what every estimator needs there; all float64.
+
+    target: restricted to the chosen test points.
+    """
+
+    problem: Problem
+    theta: Tensor
+    target: Target
+
+    @cached_property
+    def hessian(self) -> Tensor:
+        """∇²J(θ*), penalty included, [P, P]."""
+        return self.problem.objective.hessian(self.theta[None], self.problem.weights)[0]
+
+    @cached_property
+    def gauss_newton(self) -> Tensor:
+        """The Gauss-Newton part of ∇²J(θ*), penalty included, [P, P]."""
+        return self.problem.objective.hessian(self.theta[None], self.problem.weights, gauss_newton=True)[0]
+
+    @cached_property
+    def pull(self) -> Tensor:
+        """Σ_j Δw_j ∇L(z_j, θ*) of every row's removal, [n, P]: the change of ∇J that removal makes at θ*.
+
+        `zero_weight`: −∇L(z_i)/n. `renormalise`: (Σ_j ∇L(z_j)/n − ∇L(z_i))/(n − 1).
+        """
+        gradients = self.problem.objective.row_gradients(self.theta[None])[0]
+        if self.problem.settings.points.removal == "zero_weight":
+            return -gradients / len(gradients)
+        return (gradients.mean(dim=0) - gradients) / (len(gradients) - 1)
+
+    @cached_property
+    def test_gradients(self) -> Tensor:
+        """∇_θ of the target at the chosen test points, [T, P]."""
+        return self.target.gradients(self.theta)
+
+
+def problem(trial: Trial, device: str = "cpu") -> Problem:
+    """Load, split and scale the data and build the network of one trial."""
+    settings = trial.settings
+    loaded = data.load(settings.data, trial.folder)
+    split = data.split(loaded, settings.data)
+    outputs = loaded.classes if loaded.task == CLASSIFICATION else 1
+    model_network = network(settings.model, split.x_train.shape[1], outputs, trial.folder)
+    free = model_network.biases() if not settings.training.decay_biases else torch.zeros(model_network.parameters, dtype=torch.bool)
+    decay = torch.where(free, 0.0, settings.training.weight_decay).to(torch.float64)[None]
+    x, y = _tensor(split.x_train, device), _targets(split.y_train, loaded.task, outputs, device)
+    objective = Objective(model_network, loaded.task, x, y, decay.to(device))
+    test_x, test_y = _tensor(split.x_test, device), _targets(split.y_test, loaded.task, outputs, device)
+    target = Target(model_network, loaded.task, test_x, test_y, settings.target)
+    weights = torch.full((1, len(x)), 1 / len(x), dtype=torch.float64, device=device)
+    return Problem(settings, split, model_network, objective, target, weights)
+
+
+def _tensor(values: np.ndarray, device: str) -> Tensor:
+    return torch.as_tensor(values, dtype=torch.float64, device=device)
+
+
+def _targets(y: np.ndarray, task: str, outputs: int, device: str) -> Tensor:
+    if task == CLASSIFICATION:
+        return one_hot(torch.as_tensor(y), outputs).to(device=device, dtype=torch.float64)
+    return _tensor(y, device)[:, None]
+
+
+def network(model: Model, inputs: int, outputs: int, folder: str) -> Network:
+    """The network a `[model]` table describes; a factory is imported from the spec's folder or the working directory."""
+    if model.kind == "linear":
+        return Mlp(inputs, outputs, 0, 1, "tanh")
+    if model.kind == "mlp":
+        return Mlp(inputs, outputs, model.depth, model.width, model.activation)
+    build = _factory(model.kind, folder)
+    arguments = _arguments(build, model, inputs, outputs)
+
+    def module() -> nn.Module:
+        built = build(*arguments[0], **arguments[1])
+        if not isinstance(built, nn.Module):
+            raise StudyError(f"model.kind = {model.kind!r}: the factory returned {type(built).__name__}, not an nn.Module")
+        return built
+
+    return ModuleNetwork(module)
+
+
+def _factory(kind: str, folder: str) -> Any:
+    place, _, name = kind.partition(":")
+    for extra in (folder, str(Path.cwd())):
+        if extra not in sys.path:
+            sys.path.append(extra)
+    try:
+        return getattr(importlib.import_module(place), name)
+    except (ImportError, AttributeError) as error:
+        raise StudyError(f"model.kind = {kind!r}: {error}; write package.module:factory, importable from the spec's folder") from error
+
+
+def _arguments(build: Any, model: Model, inputs: int, outputs: int) -> tuple[list[int], dict[str, Any]]:
+    """What the factory asks for: by the names inputs, outputs, depth, width, activation; else the two sizes in that order."""
+    offered = {"inputs": inputs, "outputs": outputs, "depth": model.depth, "width": model.width, "activation": model.activation}
+    wanted = inspect.signature(build).parameters.values()
+    named = {p.name: offered[p.name] for p in wanted if p.name in offered}
+    unnamed = [p for p in wanted if p.name not in offered and p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if unnamed and (named or len(unnamed) != 2):
+        raise StudyError(f"model.kind = {model.kind!r}: the factory must take (inputs, outputs), or any of {', '.join(offered)}")
+    return ([inputs, outputs] if unnamed else []), named

@@ -1,0 +1,22 @@
+"""Protocols measure what a removal really does. A new one is a file here, its class in study.specs and a line below."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from study.compute.fitting import Job
+from study.compute.protocols import cold, stationary, warm
+from study.compute.protocols.retrained import Retrained
+
+KINDS: dict[str, Callable[[Sequence[Job], Any], list[Retrained]]] = {
+    "warm": warm.retrain,
+    "cold": cold.retrain,
+    "stationary": stationary.retrain,
+}
+
+
+def retrain(jobs: Sequence[Job], settings: Any) -> list[Retrained]:
+    """Retrain every job's null and removals by the protocol that `settings.kind` names.
+
+    A job starts from its trained parameters θ* and holds the weights [R + 1, n], the null's first.
+    """
+    return KINDS[settings.kind](jobs, settings)

@@ -1,0 +1,13 @@
+"""What a protocol returns."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """A trial's null (first) and its removals: theta [R + 1, P] in float64, iterations [R + 1]."""
+
+    theta: Tensor
+    iterations: Tensor

@@ -1,0 +1,16 @@
+"""`warm`: further training from the trained parameters (Koh & Liang 2017; Basu et al. 2021)."""
+
+from collections.abc import Sequence
+
+import torch
+
+from study.compute import fitting
+from study.compute.fitting import Job
+from study.compute.protocols.retrained import Retrained
+from study.specs import Warm
+
+
+def retrain(jobs: Sequence[Job], settings: Warm) -> list[Retrained]:
+    """`steps` further steps with fresh optimiser state; null and removals share the batch order, so drift cancels in pairs."""
+    ends = fitting.first_order(jobs, settings.steps, fitting.ONWARDS)
+    return [Retrained(end, torch.full((len(end),), settings.steps)) for end in ends]

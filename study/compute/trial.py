@@ -1,0 +1,163 @@
+"""One unit of trials of one family, from specs to records: the study's method, in order."""
+
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from study.compute import certificates, estimators, fitting, flags, fused, points, protocols, provenance
+from study.compute.certificates import Certificate
+from study.compute.estimators.prediction import Prediction
+from study.compute.fitting import Job
+from study.compute.problems import Fitted, Problem, problem
+from study.compute.protocols.retrained import Retrained
+from study.errors import StudyError
+from study.records import Failure, Record
+from study.trials import NUMBERS_VERSION, Trial
+
+BASE_TOLERANCE = 1e-9
+
+
+@dataclass
+class Run:
+    """What is known of one trial so far."""
+
+    trial: Trial
+    problem: Problem
+    fitted: Fitted
+    base: Certificate
+    test_positions: np.ndarray
+    predictions: dict[str, Prediction]
+    removed: np.ndarray
+    selected: np.ndarray
+    weights: Tensor
+
+
+def run_unit(trials: Sequence[Trial], device: str = "cpu") -> list[Record | Failure]:
+    """Records of trials of one family. Where the stack raises, its trials run one by one: only those at fault fail."""
+    torch.set_num_threads(1)
+    try:
+        return list(run_trials(trials, device))
+    except Exception as error:  # an exception is a failure of these trials, stored beside the records
+        if len(trials) > 1:
+            return [outcome for trial in trials for outcome in run_unit([trial], device)]
+        kept = "" if isinstance(error, StudyError) else traceback.format_exc()
+        return [Failure(trials[0].key, trials[0].settings.model_dump(mode="json"), f"{type(error).__name__}: {error}", kept)]
+
+
+def run_trials(trials: Sequence[Trial], device: str = "cpu") -> list[Record]:
+    """Train all bases as one stack; predict and choose removals trial by trial; retrain by each protocol; certify; record."""
+    started = time.perf_counter()
+    problems = [problem(trial, device) for trial in trials]
+    bases = fitting.scratch(problems, [p.weights for p in problems])
+    runs = [_prepare(trial, p, base[0]) for trial, p, base in zip(trials, problems, bases, strict=True)]
+    retrained = _retrain(runs)
+    parts = [_record(run, retrained[k]) for k, run in enumerate(runs)]
+    seconds = (time.perf_counter() - started) / len(trials)
+    return [_with_provenance(record, run, device, seconds) for record, run in zip(parts, runs, strict=True)]
+
+
+def _prepare(trial: Trial, p: Problem, theta: Tensor) -> Run:
+    """Predict every pair at the trained parameters, then choose the rows to remove."""
+    settings, target = p.settings, p.target
+    base = certificates.certify(p.objective, theta[None], p.weights, target, BASE_TOLERANCE)
+    test_losses = _losses(p, theta, test=True)
+    chosen = points.test_positions(settings.points, p.split.test_rows, test_losses)
+    target = target.rows(torch.as_tensor(chosen, device=theta.device))
+    fitted = Fitted(p, theta, target)
+    predictions = {e.name: estimators.predict(fitted, e) for e in settings.estimators}
+    by = settings.points.by or settings.estimators[0].name
+    removed, selected = points.removals(settings.points, _losses(p, theta), predictions[by].delta.cpu().numpy())
+    weights = torch.cat([p.weights, p.removal_weights(torch.as_tensor(removed, device=theta.device))])
+    return Run(trial, p, fitted, base, chosen, predictions, removed, selected, weights)
+
+
+def _losses(p: Problem, theta: Tensor, test: bool = False) -> np.ndarray:
+    losses = p.target.loss_values(theta[None]) if test else p.objective.row_losses(theta[None])
+    return losses[0].detach().cpu().numpy()
+
+
+def _retrain(runs: list[Run]) -> list[dict[str, Retrained]]:
+    """Every protocol of every trial; trials with an equal protocol go through it as one stack."""
+    results: list[dict[str, Retrained]] = [{} for _ in runs]
+    waiting: dict[str, list[tuple[int, Any]]] = {}
+    for k, run in enumerate(runs):
+        for protocol in run.problem.settings.protocols:
+            waiting.setdefault(protocol.model_dump_json(exclude={"name"}), []).append((k, protocol))
+    for group in waiting.values():
+        jobs = [Job(runs[k].problem, runs[k].fitted.theta.expand(len(runs[k].weights), -1), runs[k].weights) for k, _ in group]
+        for (k, protocol), outcome in zip(group, protocols.retrain(jobs, group[0][1]), strict=True):
+            results[k][protocol.name] = outcome
+    return results
+
+
+def _record(run: Run, retrained: dict[str, Retrained]) -> Record:
+    """Everything but the provenance."""
+    p, fitted, split = run.problem, run.fitted, run.problem.split
+    header: dict[str, Any] = {"schema": 1, "numbers_version": NUMBERS_VERSION, "key": run.trial.key,
+                              "spec": p.settings.model_dump(mode="json"), "base": _base(run), "flags": flags.of_base(fitted, run.base),
+                              "estimators": {}, "protocols": {}}
+    arrays = {
+        "train_rows": split.train_rows, "test_rows": split.test_rows[run.test_positions], "selected": run.selected,
+        "removed_rows": split.train_rows[run.removed], "base_parameters": fitted.theta.cpu().numpy(),
+        "base_test": fitted.target.values(fitted.theta[None])[0].cpu().numpy(), "train_losses": _losses(p, fitted.theta),
+        "test_losses": _losses(p, fitted.theta, test=True)[run.test_positions],
+    }
+    for settings in p.settings.estimators:
+        prediction = run.predictions[settings.name]
+        header["estimators"][settings.name] = {"kind": settings.kind, "flags": prediction.flags, **prediction.evidence}
+        arrays |= _predicted(settings.name, fitted, prediction)
+    for protocol in p.settings.protocols:
+        outcome = retrained[protocol.name]
+        tolerance = getattr(protocol, "tolerance", BASE_TOLERANCE)
+        certificate = certificates.certify(p.objective, outcome.theta, run.weights, fitted.target, tolerance)
+        header["protocols"][protocol.name] = {"kind": protocol.kind, "tolerance": tolerance}
+        arrays |= _actual(protocol.name, run, outcome, certificate)
+        arrays[f"flag/{protocol.name}"] = flags.of_removals(protocol.kind, fitted, outcome, run.weights, certificate)
+    return Record(header, arrays)
+
+
+def _base(run: Run) -> dict[str, Any]:
+    """The trained network in numbers."""
+    p, theta = run.problem, run.fitted.theta[None]
+    values = torch.linalg.eigvalsh(run.fitted.hessian) if torch.isfinite(run.fitted.hessian).all() else torch.full((1,), torch.nan)
+    return {
+        "train_loss": p.objective.data_loss(theta, p.weights).item(), "objective": p.objective.value(theta, p.weights).item(),
+        "gradient_norm": float(run.base.gradient_norm[0]), "certified": bool(run.base.certified[0]),
+        "smallest_eigenvalue": values.min().item(), "largest_eigenvalue": values.max().item(),
+        "negative_eigenvalues": int((values < 0).sum()), "train_accuracy": flags.accuracy(p.objective.network, p.objective, theta),
+        "test_accuracy": flags.accuracy(p.objective.network, p.target, theta), "parameter_norm": theta.norm().item(),
+        "parameters": theta.shape[1],
+    }
+
+
+def _predicted(name: str, fitted: Fitted, prediction: Prediction) -> dict[str, np.ndarray]:
+    """Predicted change, its plug-in L_t(θ* + Δθ) − L_t(θ*), and ‖Δθ‖."""
+    moved = fitted.theta + prediction.change
+    plugin = torch.cat([fitted.target.values(some) for some in moved.split(256)]) - fitted.target.values(fitted.theta[None])
+    found = {"predicted": prediction.delta, "plugin": plugin, "predicted_norm": prediction.change.norm(dim=1)}
+    return {f"{kind}/{name}": tensor.cpu().numpy() for kind, tensor in found.items()}
+
+
+def _actual(name: str, run: Run, outcome: Retrained, certificate: Certificate) -> dict[str, np.ndarray]:
+    """Actual changes against the null and, raw, against the base; the null's own drift; certificates, the null's first."""
+    values = torch.cat([run.fitted.target.values(some) for some in outcome.theta.split(256)])
+    base, null = run.fitted.target.values(run.fitted.theta[None])[0], values[0]
+    moved = (outcome.theta[1:] - outcome.theta[:1]).norm(dim=1)
+    found = {"actual": values[1:] - null, "actual_raw": values[1:] - base, "null": null - base, "actual_norm": moved,
+             "null_norm": (outcome.theta[0] - run.fitted.theta).norm()}
+    arrays = {f"{kind}/{name}": tensor.cpu().numpy() for kind, tensor in found.items()}
+    arrays[f"certificate/{name}/iterations"] = outcome.iterations.numpy()
+    return arrays | {f"certificate/{name}/{field}": values for field, values in certificate.arrays().items()}
+
+
+def _with_provenance(record: Record, run: Run, device: str, seconds: float) -> Record:
+    p = run.problem
+    compiled = fused.available(p.network, p.objective.task, p.training_dtype, device)
+    record.header["provenance"] = provenance.gather(p.settings.training.dtype, device, compiled, seconds)
+    return record
