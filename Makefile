@@ -21,10 +21,10 @@ quick: $(VENV)/ready-test
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 bench: $(VENV)/ready
-	$(BIN)/python benchmarks/retraining.py
-	$(BIN)/python benchmarks/stationary.py
-	$(BIN)/python benchmarks/influence.py
-	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python -m benchmarks.retraining
+	$(BIN)/python -m benchmarks.stationary
+	$(BIN)/python -m benchmarks.influence
+	$(BIN)/python -m benchmarks.startup
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

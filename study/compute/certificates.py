@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from study.compute.curvature import positive_definite, solve_definite
-from study.compute.newton import MEMORY_BYTES
+from study.compute.newton import together
 from study.compute.objective import Objective, Target
 
 DELTA_TOLERANCE = 1e-8
@@ -44,8 +44,7 @@ def certify(objective: Objective, theta: Tensor, weights: Tensor, target: Target
     """
     gradient = objective.gradient(theta, weights)[1]
     definite, shift, solution = [], [], []
-    width = max(1, MEMORY_BYTES // (8 * theta.shape[1] ** 2))
-    for chosen in torch.arange(len(theta), device=theta.device).split(width):
+    for chosen in torch.arange(len(theta), device=theta.device).split(together(theta)):
         hessian = objective.networks(chosen).hessian(theta[chosen], weights[chosen])
         one_definite, one_shift = positive_definite(hessian)
         definite.append(one_definite)

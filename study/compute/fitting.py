@@ -43,8 +43,10 @@ def scratch(problems: Sequence[Problem], weights: Sequence[Tensor]) -> list[Tens
         start = problem.network.initial(problem.settings.seed).to(w.device)
         jobs.append(Job(problem, start.expand(len(w), -1), w))
     ends = first_order(jobs, problems[0].settings.training.steps, FROM_SCRATCH)
-    return [polish(problem.objective, end, w).theta if problem.settings.training.polish else end
-            for problem, end, w in zip(problems, ends, weights, strict=True)]
+    return [
+        polish(problem.objective, end, w).theta if problem.settings.training.polish else end
+        for problem, end, w in zip(problems, ends, weights, strict=True)
+    ]
 
 
 def polish(objective: Objective, theta: Tensor, weights: Tensor, tolerance: float = POLISH_TOLERANCE) -> Minimised:
@@ -67,7 +69,10 @@ def _groups(jobs: Sequence[Job]) -> list[list[int]]:
 def _train(jobs: list[Job], steps: int, stage: int) -> list[Tensor]:
     spec, sizes = jobs[0].problem.settings.training, [len(job.weights) for job in jobs]
     dtype, device = jobs[0].problem.training_dtype, jobs[0].weights.device
-    rates = [torch.full((size, 1), job.problem.settings.training.learning_rate) for job, size in zip(jobs, sizes, strict=True)]
+    rates = [
+        torch.full((size, 1), job.problem.settings.training.learning_rate, dtype=torch.float64)
+        for job, size in zip(jobs, sizes, strict=True)
+    ]
     stack = training.Stack(
         objective=_stacked_objective(jobs).to(dtype, device),
         weights=torch.cat([job.weights for job in jobs]).to(dtype),
@@ -84,6 +89,8 @@ def _stacked_objective(jobs: list[Job]) -> Objective:
     decay = torch.cat([job.problem.objective.decay for job in jobs]).repeat_interleave(repeats, dim=0)
     if len({job.problem.split.train_rows.tobytes() for job in jobs}) == 1:
         return Objective(first.network, first.task, first.x, first.y, decay)
-    x, y = (torch.stack([getattr(job.problem.objective, name) for job in jobs]).repeat_interleave(repeats, dim=0)
-            for name in ("x", "y"))
+    x, y = (
+        torch.stack([getattr(job.problem.objective, name) for job in jobs]).repeat_interleave(repeats, dim=0)
+        for name in ("x", "y")
+    )
     return Objective(first.network, first.task, x, y, decay)

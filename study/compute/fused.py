@@ -55,13 +55,22 @@ def _call(library: ctypes.CDLL, x: Tensor, y: Tensor, weights: Tensor, theta: Te
     return loss, gradient
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _library(dimensions: tuple[int, ...], activation: str, task: str, dtype: torch.dtype) -> ctypes.CDLL | None:
-    compiler = next((found for name in ("c++", "g++", "clang++") if (found := shutil.which(os.environ.get("CXX", name)))), None)
+    compiler = next(
+        (found for name in ("c++", "g++", "clang++") if (found := shutil.which(os.environ.get("CXX", name)))), None
+    )
     if compiler is None or os.environ.get("STUDY_EAGER") == "1":
         return None
-    sizes = {"INPUTS": dimensions[0], "WIDTH": dimensions[1] if len(dimensions) > 2 else 1, "DEPTH": len(dimensions) - 2,
-             "OUTPUTS": dimensions[-1], "ACTIVATION": ACTIVATIONS[activation], "LOSS": TASKS[task], "BIAS": 1}
+    sizes = {
+        "INPUTS": dimensions[0],
+        "WIDTH": dimensions[1] if len(dimensions) > 2 else 1,
+        "DEPTH": len(dimensions) - 2,
+        "OUTPUTS": dimensions[-1],
+        "ACTIVATION": ACTIVATIONS[activation],
+        "LOSS": TASKS[task],
+        "BIAS": 1,
+    }
     defines = [f"-DSCALAR={SCALARS[dtype]}", *(f"-D{name}={value}" for name, value in sizes.items())]
     for extra in (VECTOR_FLAGS, []):
         library = _compile(compiler, [*BASE_FLAGS, *extra, *defines])
@@ -77,7 +86,9 @@ def _compile(compiler: str, flags: list[str]) -> ctypes.CDLL | None:
     if not path.exists():
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             built = Path(folder) / path.name
-            done = subprocess.run([compiler, *flags, str(SOURCE), "-o", str(built), "-lm"], capture_output=True, check=False)
+            done = subprocess.run(
+                [compiler, *flags, str(SOURCE), "-o", str(built), "-lm"], capture_output=True, check=False
+            )
             if done.returncode != 0:
                 return None
             os.replace(built, path)  # two processes may build the same kernel at once
@@ -88,9 +99,12 @@ def _compile(compiler: str, flags: list[str]) -> ctypes.CDLL | None:
 
 
 def _cache() -> Path:
-    root = os.environ.get("STUDY_CACHE") or os.path.join(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "study")
+    root = os.environ.get("STUDY_CACHE") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "study"
+    )
     try:
         Path(root).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=root).close()  # an existing folder may still refuse to be written
         return Path(root)
     except OSError:
         fallback = Path(tempfile.gettempdir()) / f"study-{os.getuid()}"

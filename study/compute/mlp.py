@@ -72,7 +72,7 @@ class Mlp(Network):
     def _backward(self, theta: Tensor, slopes: list[Tensor], pull: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """δ_k = derivative by a_k for every layer, and W_{k+1}ᵀδ_{k+1} (before the slope) for the hidden ones."""
         weights = [weight for weight, _ in self._layers(theta)]
-        deltas, backs = [pull], []
+        deltas, backs = [pull], list[Tensor]()
         for k in range(len(slopes), 0, -1):
             back = deltas[0] @ weights[k]
             backs.insert(0, back)
@@ -135,7 +135,9 @@ class Mlp(Network):
 def _descend(matrix: Tensor, weight: Tensor, slope: Tensor) -> Tensor:
     """M_i W diag(s_i) for every row i: [B, n, a, out] · [B, out, in] · [B, n, in]."""
     networks, rows, height, width = matrix.shape
-    return (matrix.reshape(networks, rows * height, width) @ weight).view(networks, rows, height, -1) * slope[:, :, None]
+    return (matrix.reshape(networks, rows * height, width) @ weight).view(networks, rows, height, -1) * slope[
+        :, :, None
+    ]
 
 
 def _block(across: Tensor, high: Tensor, low: Tensor, delta: Tensor, reach: Tensor | None) -> Tensor:

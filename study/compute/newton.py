@@ -8,6 +8,7 @@ from study.compute.objective import Objective
 from study.compute.quasi_newton import Minimised, line_search
 
 MEMORY_BYTES = 256_000_000  # Hessians held at once
+TOGETHER = 32  # networks whose Hessians are formed at once: more fall out of the caches
 NEAR_STATIONARY = 1e-5  # gradient norm below which negative curvature is followed rather than out-run
 REACHES = 2.0 ** -torch.arange(0, 24, dtype=torch.float64)  # lengths tried along a direction of negative curvature
 
@@ -23,17 +24,23 @@ def minimise(objective: Objective, theta: Tensor, weights: Tensor, tolerance: fl
     theta, count = theta.clone(), torch.zeros(len(theta), dtype=torch.int64)
     norms = objective.gradient(theta, weights)[1].norm(dim=1)
     active = torch.isfinite(norms).nonzero()[:, 0]
-    width = max(1, MEMORY_BYTES // (8 * theta.shape[1] ** 2))
     for _ in range(iterations):
         going = []
-        for chosen in active.split(width):
-            theta[chosen], norms[chosen], finished = _step(objective.networks(chosen), theta[chosen], weights[chosen], tolerance)
+        for chosen in active.split(together(theta)):
+            theta[chosen], norms[chosen], finished = _step(
+                objective.networks(chosen), theta[chosen], weights[chosen], tolerance
+            )
             going.append(chosen[~finished])
         count[active.cpu()] += 1
         active = torch.cat(going) if going else active
         if not len(active):
             break
     return Minimised(theta, norms, count)
+
+
+def together(theta: Tensor) -> int:
+    """How many networks' Hessians to hold at once for a stack theta [B, P]."""
+    return min(TOGETHER, max(1, MEMORY_BYTES // (8 * theta.shape[1] ** 2)))
 
 
 def _step(objective: Objective, theta: Tensor, weights: Tensor, tolerance: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -59,8 +59,10 @@ class Objective:
 
     def batch(self, rows: Tensor) -> "Objective":
         """The same objective on rows [B, m] of each network's data."""
-        x, y = (t[rows] if t.dim() == 2 else t.gather(1, rows[..., None].expand(*rows.shape, t.shape[2]))
-                for t in (self.x, self.y))
+        x, y = (
+            t[rows] if t.dim() == 2 else t.gather(1, rows[..., None].expand(*rows.shape, t.shape[2]))
+            for t in (self.x, self.y)
+        )
         return replace(self, x=x, y=y)
 
     def row_losses(self, theta: Tensor) -> Tensor:

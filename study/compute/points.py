@@ -51,5 +51,4 @@ def _chosen(points: Points, losses: np.ndarray, predicted: np.ndarray) -> np.nda
         return order[::-1][:count]
     if points.train == "lowest_influence":
         return order[:count]
-    low, high = points.band
-    return generator.choice(order[int(low * n) : int(np.ceil(high * n))], size=count, replace=False)
+    return generator.choice(order[points.band_slice(n)], size=count, replace=False)

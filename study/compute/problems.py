@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from study import data
+from study import data, factories
 from study.compute.mlp import Mlp
 from study.compute.modules import ModuleNetwork
 from study.compute.networks import Network
@@ -94,8 +94,9 @@ def problem(trial: Trial, device: str = "cpu") -> Problem:
     split = data.split(loaded, settings.data)
     outputs = loaded.classes if loaded.task == CLASSIFICATION else 1
     model_network = network(settings.model, split.x_train.shape[1], outputs, trial.folder)
-    free = model_network.biases() if not settings.training.decay_biases else torch.zeros(model_network.parameters, dtype=torch.bool)
-    decay = torch.where(free, 0.0, settings.training.weight_decay).to(torch.float64)[None]
+    decay = torch.full((1, model_network.parameters), settings.training.weight_decay, dtype=torch.float64)
+    if not settings.training.decay_biases:
+        decay[:, model_network.biases()] = 0.0
     x, y = _tensor(split.x_train, device), _targets(split.y_train, loaded.task, outputs, device)
     objective = Objective(model_network, loaded.task, x, y, decay.to(device))
     test_x, test_y = _tensor(split.x_test, device), _targets(split.y_test, loaded.task, outputs, device)
@@ -126,29 +127,57 @@ def network(model: Model, inputs: int, outputs: int, folder: str) -> Network:
     def module() -> nn.Module:
         built = build(*arguments[0], **arguments[1])
         if not isinstance(built, nn.Module):
-            raise StudyError(f"model.kind = {model.kind!r}: the factory returned {type(built).__name__}, not an nn.Module")
+            raise StudyError(
+                f"model.kind = {model.kind!r}: the factory returned {type(built).__name__}, not an nn.Module"
+            )
         return built
 
     return ModuleNetwork(module)
 
 
 def _factory(kind: str, folder: str) -> Any:
+    """The factory from the very file that the trial's key holds the digest of; the spec's folder comes first."""
     place, _, name = kind.partition(":")
-    for extra in (folder, str(Path.cwd())):
-        if extra not in sys.path:
-            sys.path.append(extra)
+    _forget_another(place, factories.source(kind, folder))
+    before = list(sys.path)
+    sys.path[:0] = [folder, str(Path.cwd())]
     try:
         return getattr(importlib.import_module(place), name)
     except (ImportError, AttributeError) as error:
-        raise StudyError(f"model.kind = {kind!r}: {error}; write package.module:factory, importable from the spec's folder") from error
+        raise StudyError(
+            f"model.kind = {kind!r}: {error}; write package.module:factory, importable from the spec's folder"
+        ) from error
+    finally:
+        sys.path[:] = [*before, *(extra for extra in (folder, str(Path.cwd())) if extra not in before)]
+
+
+def _forget_another(place: str, source: Path) -> None:
+    """A process serves specs of several folders: an earlier import of this name from another file must not be taken."""
+    root = place.partition(".")[0]
+    file = getattr(sys.modules.get(place), "__file__", None)
+    if file is not None and Path(file).resolve() != source.resolve():
+        for name in [name for name in sys.modules if name == root or name.startswith(root + ".")]:
+            del sys.modules[name]
 
 
 def _arguments(build: Any, model: Model, inputs: int, outputs: int) -> tuple[list[int], dict[str, Any]]:
     """What the factory asks for: by the names inputs, outputs, depth, width, activation; else the two sizes in that order."""
-    offered = {"inputs": inputs, "outputs": outputs, "depth": model.depth, "width": model.width, "activation": model.activation}
+    offered = {
+        "inputs": inputs,
+        "outputs": outputs,
+        "depth": model.depth,
+        "width": model.width,
+        "activation": model.activation,
+    }
     wanted = inspect.signature(build).parameters.values()
     named = {p.name: offered[p.name] for p in wanted if p.name in offered}
-    unnamed = [p for p in wanted if p.name not in offered and p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    unnamed = [
+        p
+        for p in wanted
+        if p.name not in offered and p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
     if unnamed and (named or len(unnamed) != 2):
-        raise StudyError(f"model.kind = {model.kind!r}: the factory must take (inputs, outputs), or any of {', '.join(offered)}")
+        raise StudyError(
+            f"model.kind = {model.kind!r}: the factory must take (inputs, outputs), or any of {', '.join(offered)}"
+        )
     return ([inputs, outputs] if unnamed else []), named

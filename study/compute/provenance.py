@@ -16,8 +16,16 @@ PACKAGES = ("torch", "numpy", "scipy", "scikit-learn")
 
 def gather(dtype: str, device: str, compiled: bool, seconds: float) -> dict[str, Any]:
     """JSON-able provenance; seconds: this trial's share of its unit's time."""
-    return {"versions": _versions(), **_commit(), "machine": _machine(), "dtype": dtype, "device": device,
-            "compiled": compiled, "seconds": round(seconds, 3), "written": datetime.now(UTC).isoformat(timespec="seconds")}
+    return {
+        "versions": _versions(),
+        **_commit(),
+        "machine": _machine(),
+        "dtype": dtype,
+        "device": device,
+        "compiled": compiled,
+        "seconds": round(seconds, 3),
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
 
 
 @functools.lru_cache(maxsize=1)
@@ -33,7 +41,9 @@ def _commit() -> dict[str, Any]:
     if not (root / ".git").exists():
         return {"commit": None, "dirty": None}
     try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True
+        ).stdout.strip()
         status = ["git", "status", "--porcelain", "--untracked-files=no", "--", "study"]
         changed = subprocess.run(status, cwd=root, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

@@ -22,8 +22,14 @@ class Minimised:
 
 
 @torch.no_grad()
-def minimise(objective: Objective, theta: Tensor, weights: Tensor, tolerance: float, iterations: int,
-             inverse: Tensor | None = None) -> Minimised:
+def minimise(
+    objective: Objective,
+    theta: Tensor,
+    weights: Tensor,
+    tolerance: float,
+    iterations: int,
+    inverse: Tensor | None = None,
+) -> Minimised:
     """Descend J_w from theta [B, P] until ‖∇J_w‖ ≤ tolerance, network by network.
 
     inverse: an approximate inverse Hessian [P, P] shared by the stack, the start of every network's BFGS matrix (Nocedal &
@@ -43,21 +49,32 @@ def minimise(objective: Objective, theta: Tensor, weights: Tensor, tolerance: fl
         direction = torch.where(uphill[:, None], -gradient, direction)
         slope = torch.where(uphill, -gradient.square().sum(dim=1), slope)
         if inverse is None and not memory:  # the first step of plain L-BFGS: at most unit length
-            direction, slope = (t / gradient.norm(dim=1).clamp(min=1).view(-1, *[1] * (t.dim() - 1))
-                                for t in (direction, slope))
-        new, new_value, new_gradient, moved = line_search(objective, theta, weights, value, gradient, direction, slope, active)
+            direction, slope = (
+                t / gradient.norm(dim=1).clamp(min=1).view(-1, *[1] * (t.dim() - 1)) for t in (direction, slope)
+            )
+        new, new_value, new_gradient, moved = line_search(
+            objective, theta, weights, value, gradient, direction, slope, active
+        )
         step, change = new - theta, new_gradient - gradient
         curvature = (step * change).sum(dim=1)
         usable = moved & (curvature > 1e-10 * step.norm(dim=1) * change.norm(dim=1))
-        memory = [*memory[-(MEMORY - 1):], (step, change, torch.where(usable, 1 / curvature, 0.0))]
+        memory = [*memory[-(MEMORY - 1) :], (step, change, torch.where(usable, 1 / curvature, 0.0))]
         theta, value, gradient = new, new_value, new_gradient
         count += active.cpu()
         active = moved & (gradient.norm(dim=1) > tolerance)
     return Minimised(theta, gradient.norm(dim=1), count)
 
 
-def line_search(objective: Objective, theta: Tensor, weights: Tensor, value: Tensor, gradient: Tensor, direction: Tensor,
-                slope: Tensor, active: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def line_search(
+    objective: Objective,
+    theta: Tensor,
+    weights: Tensor,
+    value: Tensor,
+    gradient: Tensor,
+    direction: Tensor,
+    slope: Tensor,
+    active: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Halve the step until J falls by Armijo's rule, or, where J no longer resolves it, until ‖∇J‖ falls.
 
     Returns theta, value, gradient and whether each network moved. Inactive networks keep theirs to the last bit.
@@ -73,8 +90,10 @@ def line_search(objective: Objective, theta: Tensor, weights: Tensor, value: Ten
         armijo = trial_value <= value + SUFFICIENT * length * slope
         resolved = (trial_value <= value + flat) & (trial_gradient.norm(dim=1) < norm)
         accept = pending & (armijo | resolved) & torch.isfinite(trial_value)
-        best = [torch.where(accept.view(-1, *[1] * (new.dim() - 1)), new, old)
-                for new, old in zip((trial, trial_value, trial_gradient), best, strict=True)]
+        best = [
+            torch.where(accept.view(-1, *[1] * (new.dim() - 1)), new, old)
+            for new, old in zip((trial, trial_value, trial_gradient), best, strict=True)
+        ]
         moved, pending = moved | accept, pending & ~accept
         if not pending.any():
             break

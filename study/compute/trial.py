@@ -47,7 +47,9 @@ def run_unit(trials: Sequence[Trial], device: str = "cpu") -> list[Record | Fail
         if len(trials) > 1:
             return [outcome for trial in trials for outcome in run_unit([trial], device)]
         kept = "" if isinstance(error, StudyError) else traceback.format_exc()
-        return [Failure(trials[0].key, trials[0].settings.model_dump(mode="json"), f"{type(error).__name__}: {error}", kept)]
+        return [
+            Failure(trials[0].key, trials[0].settings.model_dump(mode="json"), f"{type(error).__name__}: {error}", kept)
+        ]
 
 
 def run_trials(trials: Sequence[Trial], device: str = "cpu") -> list[Record]:
@@ -71,8 +73,8 @@ def _prepare(trial: Trial, p: Problem, theta: Tensor) -> Run:
     target = target.rows(torch.as_tensor(chosen, device=theta.device))
     fitted = Fitted(p, theta, target)
     predictions = {e.name: estimators.predict(fitted, e) for e in settings.estimators}
-    by = settings.points.by or settings.estimators[0].name
-    removed, selected = points.removals(settings.points, _losses(p, theta), predictions[by].delta.cpu().numpy())
+    ranking = predictions[settings.ranked_by].delta
+    removed, selected = points.removals(settings.points, _losses(p, theta), ranking.cpu().numpy())
     weights = torch.cat([p.weights, p.removal_weights(torch.as_tensor(removed, device=theta.device))])
     return Run(trial, p, fitted, base, chosen, predictions, removed, selected, weights)
 
@@ -90,7 +92,10 @@ def _retrain(runs: list[Run]) -> list[dict[str, Retrained]]:
         for protocol in run.problem.settings.protocols:
             waiting.setdefault(protocol.model_dump_json(exclude={"name"}), []).append((k, protocol))
     for group in waiting.values():
-        jobs = [Job(runs[k].problem, runs[k].fitted.theta.expand(len(runs[k].weights), -1), runs[k].weights) for k, _ in group]
+        jobs = [
+            Job(runs[k].problem, runs[k].fitted.theta.expand(len(runs[k].weights), -1), runs[k].weights)
+            for k, _ in group
+        ]
         for (k, protocol), outcome in zip(group, protocols.retrain(jobs, group[0][1]), strict=True):
             results[k][protocol.name] = outcome
     return results
@@ -99,13 +104,24 @@ def _retrain(runs: list[Run]) -> list[dict[str, Retrained]]:
 def _record(run: Run, retrained: dict[str, Retrained]) -> Record:
     """Everything but the provenance."""
     p, fitted, split = run.problem, run.fitted, run.problem.split
-    header: dict[str, Any] = {"schema": 1, "numbers_version": NUMBERS_VERSION, "key": run.trial.key,
-                              "spec": p.settings.model_dump(mode="json"), "base": _base(run), "flags": flags.of_base(fitted, run.base),
-                              "estimators": {}, "protocols": {}}
+    header: dict[str, Any] = {
+        "schema": 1,
+        "numbers_version": NUMBERS_VERSION,
+        "key": run.trial.key,
+        "spec": p.settings.model_dump(mode="json"),
+        "base": _base(run),
+        "flags": flags.of_base(fitted, run.base),
+        "estimators": {},
+        "protocols": {},
+    }
     arrays = {
-        "train_rows": split.train_rows, "test_rows": split.test_rows[run.test_positions], "selected": run.selected,
-        "removed_rows": split.train_rows[run.removed], "base_parameters": fitted.theta.cpu().numpy(),
-        "base_test": fitted.target.values(fitted.theta[None])[0].cpu().numpy(), "train_losses": _losses(p, fitted.theta),
+        "train_rows": split.train_rows,
+        "test_rows": split.test_rows[run.test_positions],
+        "selected": run.selected,
+        "removed_rows": split.train_rows[run.removed],
+        "base_parameters": fitted.theta.cpu().numpy(),
+        "base_test": fitted.target.values(fitted.theta[None])[0].cpu().numpy(),
+        "train_losses": _losses(p, fitted.theta),
         "test_losses": _losses(p, fitted.theta, test=True)[run.test_positions],
     }
     for settings in p.settings.estimators:
@@ -116,7 +132,12 @@ def _record(run: Run, retrained: dict[str, Retrained]) -> Record:
         outcome = retrained[protocol.name]
         tolerance = getattr(protocol, "tolerance", BASE_TOLERANCE)
         certificate = certificates.certify(p.objective, outcome.theta, run.weights, fitted.target, tolerance)
-        header["protocols"][protocol.name] = {"kind": protocol.kind, "tolerance": tolerance}
+        header["protocols"][protocol.name] = {
+            "kind": protocol.kind,
+            "tolerance": tolerance,
+            "flags": [],
+            "seconds": round(outcome.seconds, 3),
+        }
         arrays |= _actual(protocol.name, run, outcome, certificate)
         arrays[f"flag/{protocol.name}"] = flags.of_removals(protocol.kind, fitted, outcome, run.weights, certificate)
     return Record(header, arrays)
@@ -125,13 +146,22 @@ def _record(run: Run, retrained: dict[str, Retrained]) -> Record:
 def _base(run: Run) -> dict[str, Any]:
     """The trained network in numbers."""
     p, theta = run.problem, run.fitted.theta[None]
-    values = torch.linalg.eigvalsh(run.fitted.hessian) if torch.isfinite(run.fitted.hessian).all() else torch.full((1,), torch.nan)
+    values = (
+        torch.linalg.eigvalsh(run.fitted.hessian)
+        if torch.isfinite(run.fitted.hessian).all()
+        else torch.full((1,), torch.nan)
+    )
     return {
-        "train_loss": p.objective.data_loss(theta, p.weights).item(), "objective": p.objective.value(theta, p.weights).item(),
-        "gradient_norm": float(run.base.gradient_norm[0]), "certified": bool(run.base.certified[0]),
-        "smallest_eigenvalue": values.min().item(), "largest_eigenvalue": values.max().item(),
-        "negative_eigenvalues": int((values < 0).sum()), "train_accuracy": flags.accuracy(p.objective.network, p.objective, theta),
-        "test_accuracy": flags.accuracy(p.objective.network, p.target, theta), "parameter_norm": theta.norm().item(),
+        "train_loss": p.objective.data_loss(theta, p.weights).item(),
+        "objective": p.objective.value(theta, p.weights).item(),
+        "gradient_norm": float(run.base.gradient_norm[0]),
+        "certified": bool(run.base.certified[0]),
+        "smallest_eigenvalue": values.min().item(),
+        "largest_eigenvalue": values.max().item(),
+        "negative_eigenvalues": int((values < 0).sum()),
+        "train_accuracy": flags.accuracy(p.objective.network, p.objective, theta),
+        "test_accuracy": flags.accuracy(p.objective.network, p.target, theta),
+        "parameter_norm": theta.norm().item(),
         "parameters": theta.shape[1],
     }
 
@@ -139,7 +169,9 @@ def _base(run: Run) -> dict[str, Any]:
 def _predicted(name: str, fitted: Fitted, prediction: Prediction) -> dict[str, np.ndarray]:
     """Predicted change, its plug-in L_t(θ* + Δθ) − L_t(θ*), and ‖Δθ‖."""
     moved = fitted.theta + prediction.change
-    plugin = torch.cat([fitted.target.values(some) for some in moved.split(256)]) - fitted.target.values(fitted.theta[None])
+    plugin = torch.cat([fitted.target.values(some) for some in moved.split(256)]) - fitted.target.values(
+        fitted.theta[None]
+    )
     found = {"predicted": prediction.delta, "plugin": plugin, "predicted_norm": prediction.change.norm(dim=1)}
     return {f"{kind}/{name}": tensor.cpu().numpy() for kind, tensor in found.items()}
 
@@ -149,8 +181,13 @@ def _actual(name: str, run: Run, outcome: Retrained, certificate: Certificate) -
     values = torch.cat([run.fitted.target.values(some) for some in outcome.theta.split(256)])
     base, null = run.fitted.target.values(run.fitted.theta[None])[0], values[0]
     moved = (outcome.theta[1:] - outcome.theta[:1]).norm(dim=1)
-    found = {"actual": values[1:] - null, "actual_raw": values[1:] - base, "null": null - base, "actual_norm": moved,
-             "null_norm": (outcome.theta[0] - run.fitted.theta).norm()}
+    found = {
+        "actual": values[1:] - null,
+        "actual_raw": values[1:] - base,
+        "null": null - base,
+        "actual_norm": moved,
+        "null_norm": (outcome.theta[0] - run.fitted.theta).norm(),
+    }
     arrays = {f"{kind}/{name}": tensor.cpu().numpy() for kind, tensor in found.items()}
     arrays[f"certificate/{name}/iterations"] = outcome.iterations.numpy()
     return arrays | {f"certificate/{name}/{field}": values for field, values in certificate.arrays().items()}

@@ -21,7 +21,17 @@ def predict(fitted: Fitted, matrix: Tensor, damping: float, positions: Tensor) -
     change = torch.zeros_like(fitted.pull)
     change[:, positions] = solution
     residual = (solution @ chosen + damping * solution + pull).norm(dim=1) / pull.norm(dim=1)
-    evidence = {**spectrum.evidence(damping), "residual": residual.nan_to_num(0.0).max().item(), "parameters": len(positions)}
-    flags = [name for name, count in (("indefinite", evidence["negative_after_damping"]), ("singular", evidence["dropped_directions"]))
-             if count]
+    evidence = {
+        **spectrum.evidence(damping),
+        "residual": residual.nan_to_num(0.0).max().item(),
+        "parameters": len(positions),
+    }
+    flags = [
+        name
+        for name, count in (
+            ("indefinite", evidence["negative_after_damping"]),
+            ("singular", evidence["dropped_directions"]),
+        )
+        if count
+    ]
     return Prediction(change, change @ fitted.test_gradients.T, evidence, flags)

@@ -1,0 +1,263 @@
+"""The command line: the only place besides the sweep where computing and reading meet."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+import study
+
+# Everything else is imported inside the commands: `study --help` must not wait for pandas or Dask.
+
+SPEC = click.argument("spec")
+RESULTS = click.option(
+    "--results", default="results", show_default=True, type=click.Path(file_okay=False), help="Folder of all evidence."
+)
+SET = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="PATH=VALUE",
+    help="Replace a value or a swept axis of the spec; repeatable.",
+)
+
+
+class Group(click.Group):
+    """Turns the user's mistakes into one line and exit code 2, and an interrupt into 130."""
+
+    def invoke(self, context: click.Context) -> Any:
+        from study.errors import StudyError
+
+        try:
+            return super().invoke(context)
+        except StudyError as error:
+            click.echo(f"study: {error}", err=True)
+            context.exit(2)
+        except BrokenPipeError:  # the reader of standard output has left
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            context.exit(0)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(study.__version__, prog_name="study")
+def main() -> None:
+    """How well do influence functions predict what removing a training point does?
+
+    SPEC is the path of a spec (TOML) or the name of one in experiments/. Evidence lives in RESULTS/<name of the experiment>/.
+    """
+
+
+@main.command()
+@SPEC
+@click.option("--workers", type=click.IntRange(min=1), help="Worker processes on this machine; default: one per core.")
+@click.option("--scheduler", metavar="ADDRESS", help="Use the Dask scheduler at this address instead.")
+@click.option("--device", default="cpu", show_default=True, help="Torch device of the workers.")
+@SET
+@click.option("--dry-run", is_flag=True, help="Show what would run, and stop.")
+@click.option("--retry-failed", is_flag=True, help="Run failed trials again.")
+@RESULTS
+def run(
+    spec: str,
+    workers: int | None,
+    scheduler: str | None,
+    device: str,
+    overrides: tuple[str, ...],
+    dry_run: bool,
+    retry_failed: bool,
+    results: str,
+) -> None:
+    """Run what is missing of an experiment, then rebuild its tables and figures."""
+    if workers is not None and scheduler is not None:
+        raise click.UsageError(
+            "--workers starts processes here, --scheduler uses a cluster that exists: give one of them"
+        )
+    from study import sweep, trials
+    from study.evidence.store import Store
+
+    experiment = trials.load(spec, overrides)
+    trials.check(experiment)
+    store = Store(results, experiment.name)
+    work = sweep.plan(experiment, store, retry_failed)
+    cores = workers or os.cpu_count() or 1
+    _describe(experiment, work, cores)
+    if dry_run:
+        return
+    if work.units and not any(map(shutil.which, filter(None, [os.environ.get("CXX"), "c++", "g++", "clang++"]))):
+        click.echo("no C++ compiler found: networks train without the fused kernel, about ten times slower", err=True)
+    store.write_spec(experiment.text)
+    outcome = sweep.run(experiment, store, work, workers, scheduler, device)
+    if outcome.interrupted:
+        click.echo(f"interrupted: {outcome.written} records were written; the same command continues", err=True)
+        sys.exit(130)
+    failed = work.failed + outcome.failed
+    if len(store.done() & {t.key for t in experiment.trials}):
+        _rebuild(experiment, store, figures=True)
+        _print_headline(experiment, store)
+    if failed:
+        click.echo(
+            f"{failed} trials failed: see {store.folder / 'failures'}, then run again with --retry-failed", err=True
+        )
+        sys.exit(1)
+
+
+def _describe(experiment: Any, work: Any, workers: int) -> None:
+    from study.progress import duration
+
+    lines = [
+        f"{experiment.name}: {len(experiment.trials)} trials, {work.done} done, {work.failed} failed, {work.pending} to run"
+    ]
+    if work.damaged:
+        lines.append(f"{work.damaged} damaged records will be computed again")
+    if work.pending:
+        lines.append(
+            f"to train: {work.networks} networks; predicted: about {duration(work.seconds / workers)} on {workers} "
+            f"{'worker' if workers == 1 else 'workers'}, {work.bytes / 1e6:.1f} MB of records"
+        )
+    for line in lines:
+        click.echo(line)
+
+
+def _rebuild(experiment: Any, store: Any, figures: bool) -> list[Path]:
+    from study.evidence import tables
+
+    written = tables.write(experiment, store)
+    if figures:
+        from study.evidence import figures as drawing
+
+        written += drawing.write(experiment, store)
+    return written
+
+
+def _print_headline(experiment: Any, store: Any) -> None:
+    from study.evidence.headline import headline
+
+    click.echo(headline(experiment, store))
+    for path in sorted((store.folder / "figures").glob("*.png")):
+        click.echo(f"figure: {path}")
+
+
+@main.command()
+@SPEC
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Worker processes to predict the time for; default: one per core."
+)
+@RESULTS
+def status(spec: str, workers: int | None, results: str) -> None:
+    """Trials done, pending and failed, and the time left."""
+    from study import sweep
+    from study.progress import duration
+
+    experiment, store = _experiment(spec, results)
+    work = sweep.plan(experiment, store)
+    cores = workers or os.cpu_count() or 1
+    click.echo(
+        f"{experiment.name}: {work.done} done, {work.pending} pending, {work.failed} failed, {work.damaged} damaged"
+    )
+    if work.pending:
+        click.echo(f"time left: about {duration(work.seconds / cores)} on {cores} workers")
+    for key in sorted(store.failed() & {t.key for t in experiment.trials}):
+        click.echo(f"failed {key[:12]}: {store.read_failure(key).error}")
+
+
+@main.command()
+@SPEC
+@RESULTS
+def tables(spec: str, results: str) -> None:
+    """Rebuild the tables of an experiment from its records."""
+    _derive(spec, results, figures=False)
+
+
+@main.command()
+@SPEC
+@RESULTS
+def figures(spec: str, results: str) -> None:
+    """Rebuild the tables and figures of an experiment from its records."""
+    _derive(spec, results, figures=True)
+
+
+def _derive(spec: str, results: str, figures: bool) -> None:
+    experiment, store = _experiment(spec, results)
+    _need_records(experiment, store)
+    for path in _rebuild(experiment, store, figures):
+        if figures == ("figures" in Path(path).parts):
+            click.echo(path)
+
+
+@main.command()
+@SPEC
+@click.option("--out", required=True, type=click.Path(dir_okay=False), help="A .parquet or .csv file.")
+@click.option("--table", type=click.Choice(["pairs", "trials"]), default="pairs", show_default=True)
+@RESULTS
+def export(spec: str, out: str, table: str, results: str) -> None:
+    """Write one table of an experiment: every pair of training row and test row, or every trial."""
+    from study.evidence import export as exporting
+
+    experiment, store = _experiment(spec, results)
+    _need_records(experiment, store)
+    click.echo(exporting.export(experiment, store, Path(out), table))
+
+
+@main.command()
+@click.argument("specs", nargs=-1, metavar="[SPEC]...")
+@RESULTS
+def check(specs: tuple[str, ...], results: str) -> None:
+    """Verify every record of these experiments, or of all that have results; exit code 1 if any is damaged."""
+    from study.evidence.store import Store
+
+    stores = [_experiment(spec, results)[1] for spec in specs] or [Store(results, name) for name in _names(results)]
+    found = 0
+    for store in stores:
+        damaged = store.damaged()
+        found += len(damaged)
+        for path, reason in damaged:
+            click.echo(f"damaged: {path}: {reason}")
+        for path, reason in store.leftovers():
+            click.echo(f"{path}: {reason}, never read")
+        click.echo(f"{store.folder.name}: {len(store.done())} records, {len(damaged)} damaged")
+    if found:
+        click.echo("`study run SPEC` computes damaged records again", err=True)
+        sys.exit(1)
+
+
+@main.command("list")
+@RESULTS
+def list_(results: str) -> None:
+    """The specs in experiments/ and how far each has come."""
+    from study import trials
+    from study.errors import StudyError
+    from study.evidence.store import Store
+
+    for path in sorted(Path("experiments").rglob("*.toml")):
+        try:
+            experiment = trials.load(path)
+        except StudyError as error:
+            click.echo(f"{path}: {error}")
+            continue
+        done = len(Store(results, experiment.name).done() & {t.key for t in experiment.trials})
+        click.echo(f"{experiment.name}: {done}/{len(experiment.trials)} trials done. {experiment.question}")
+
+
+def _experiment(spec: str, results: str) -> tuple[Any, Any]:
+    from study import trials
+    from study.evidence.store import Store
+
+    experiment = trials.load(spec)
+    return experiment, Store(results, experiment.name)
+
+
+def _names(results: str) -> list[str]:
+    return sorted(path.parent.name for path in Path(results).glob("*/records"))
+
+
+def _need_records(experiment: Any, store: Any) -> None:
+    from study.errors import StudyError
+
+    if not store.done() & {t.key for t in experiment.trials}:
+        raise StudyError(f"{experiment.name} has no records in {store.folder}: run `study run {experiment.name}` first")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""The headline of an experiment: what `study run` prints at its end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from study.evidence.cells import cell_paths
+from study.evidence.store import Store
+from study.evidence.tables import Tables
+
+if TYPE_CHECKING:
+    from study.trials import Experiment
+
+WIDEST = 28  # characters of a swept value before it is cut
+
+
+def headline(experiment: Experiment, store: Store) -> str:
+    """The agreement of every cell, estimator and protocol as a text table, the primary metric first."""
+    return text(Tables(experiment, store))
+
+
+def text(tables: Tables) -> str:
+    """As `headline`, from tables already at hand."""
+    experiment, cells = tables.experiment, tables.cells
+    lines = [f"{experiment.name}: {experiment.question}".removesuffix(": "), _presence(tables)]
+    if len(cells):
+        lines += ["", *_rows(cells, cell_paths(experiment.swept_paths), experiment.primary), "", *_notes(cells)]
+    return "\n".join(lines)
+
+
+def _presence(tables: Tables) -> str:
+    readings = tables.readings
+    line = f"{len(readings.blocks)} of {len(tables.experiment.trials)} trials"
+    return line + (f", {len(readings.damaged)} damaged records left out" if readings.damaged else "")
+
+
+def _rows(cells: pd.DataFrame, paths: list[str], primary: str) -> list[str]:
+    metrics = sorted(("spearman", "pearson"), key=lambda name: name != primary)
+    columns = {path: [_short(value) for value in cells[path]] for path in paths}
+    columns |= {"estimator": list(cells["estimator"]), "protocol": list(cells["protocol"])}
+    columns["usable"] = [f"{usable}/{total}" for usable, total in zip(cells["usable"], cells["total"], strict=True)]
+    for metric in metrics:
+        ends = zip(cells[metric], cells[f"{metric}_low"], cells[f"{metric}_high"], strict=True)
+        columns[metric] = [_mean(*numbers) for numbers in ends]
+    padded = []
+    for name, values in columns.items():
+        width = max(len(name), *map(len, values))
+        padded.append([text.ljust(width) for text in (name, *values)])
+    return ["  ".join(row).rstrip() for row in zip(*padded, strict=True)]
+
+
+def _notes(cells: pd.DataFrame) -> list[str]:
+    first = cells.iloc[0]
+    notes = [
+        f"Mean over usable trials and test rows [{first['level']:.0f}% crossed bootstrap interval, "
+        f"{first['draws']} draws, generator seed {first['bootstrap_seed']}]."
+    ]
+    if (cells["resampled"] == "nothing").any():
+        notes.append("No interval: one seed, and test rows and removed rows that a rule chose.")
+    counts: dict[str, int] = {}
+    for part in filter(None, ", ".join(cells["undefined"]).split(", ")):
+        number, reason = part.split(" ", 1)
+        counts[reason] = counts.get(reason, 0) + int(number)
+    if counts:
+        notes.append("Undefined correlations: " + ", ".join(f"{n} {reason}" for reason, n in counts.items()) + ".")
+    left_out = cells["rows_total"].sum() - cells["rows_used"].sum()
+    if left_out:
+        notes.append(f"{left_out} of {cells['rows_total'].sum()} rows left out: not certified, or not finite.")
+    return notes
+
+
+def _mean(mean: float, low: float, high: float) -> str:
+    if pd.isna(mean):
+        return "undefined"
+    return f"{mean:6.3f}" + ("" if pd.isna(low) else f" [{low:.3f}, {high:.3f}]")
+
+
+def _short(value: Any) -> str:
+    text = "-" if pd.isna(value) else str(value)
+    return text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"

@@ -1,0 +1,90 @@
+"""The tables of an experiment, derived from its records and from nothing else."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from study.evidence import cells as cell_table
+from study.evidence import comparisons, files
+from study.evidence import pairs as pair_table
+from study.evidence import readings as reading
+from study.evidence import trials as trial_table
+from study.evidence.readings import Readings
+from study.evidence.store import Store
+
+if TYPE_CHECKING:
+    from study.trials import Experiment
+
+WRITTEN = ("trials", "agreement", "cells")  # pairs are many: `study export` writes them where they are wanted
+
+
+class Tables:
+    """All tables of one experiment from one reading of its records, each computed when first asked for."""
+
+    def __init__(self, experiment: Experiment, store: Store) -> None:
+        self.experiment = experiment
+        self._store = store
+
+    @cached_property
+    def readings(self) -> Readings:
+        return reading.read(self.experiment, self._store)
+
+    @cached_property
+    def points(self) -> pd.DataFrame:
+        """`pairs` and a column `used`: whether agreement counts the row."""
+        return pair_table.build(self.readings)
+
+    @property
+    def pairs(self) -> pd.DataFrame:
+        return self.points.drop(columns="used")
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        return trial_table.build(self.readings)
+
+    @cached_property
+    def agreement(self) -> pd.DataFrame:
+        return comparisons.build(self.readings)
+
+    @cached_property
+    def cells(self) -> pd.DataFrame:
+        return cell_table.build(self.readings, self.agreement)
+
+    def write(self, folder: Path) -> list[Path]:
+        """Each of WRITTEN as a CSV file in `folder`, whole or not at all. Returns the paths."""
+        paths = []
+        for name in WRITTEN:
+            path = folder / f"{name}.csv"
+            with files.replacing(path) as temporary:
+                getattr(self, name).to_csv(temporary, index=False, lineterminator="\n")
+            paths.append(path)
+        return paths
+
+
+def pairs(experiment: Experiment, store: Store) -> pd.DataFrame:
+    """One row per removed row, chosen test row, estimator and protocol. Columns: see `study.evidence.pairs`."""
+    return Tables(experiment, store).pairs
+
+
+def trials(experiment: Experiment, store: Store) -> pd.DataFrame:
+    """One row per trial and protocol. Columns: see `study.evidence.trials`."""
+    return Tables(experiment, store).trials
+
+
+def agreement(experiment: Experiment, store: Store) -> pd.DataFrame:
+    """One row per trial, test row, estimator and protocol. Columns: see `study.evidence.comparisons`."""
+    return Tables(experiment, store).agreement
+
+
+def cells(experiment: Experiment, store: Store) -> pd.DataFrame:
+    """One row per cell, estimator and protocol. Columns: see `study.evidence.cells`."""
+    return Tables(experiment, store).cells
+
+
+def write(experiment: Experiment, store: Store) -> list[Path]:
+    """Rebuild `results/<name>/tables/`. Returns the paths written."""
+    return Tables(experiment, store).write(store.folder / "tables")

@@ -1,0 +1,54 @@
+"""Users' model factories: finding the source file of `package.module:factory` without running any of it."""
+
+import hashlib
+import importlib
+import importlib.util
+import os
+import sys
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+
+from study.errors import StudyError, show
+
+
+def source(kind: str, folder: str) -> Path:
+    """The source file of the module, looked for in the spec's folder, the working folder and what is installed."""
+    module = kind.split(":")[0]
+    importlib.invalidate_caches()
+    found = _beside(module, [folder, os.getcwd()]) or _installed(module)
+    if found is None:
+        where = f"in {folder}, in the working folder, or installed"
+        raise StudyError(f"model.kind = {show(kind)}: no module {module} {where}")
+    if found.origin is None or not found.origin.endswith(".py"):
+        raise StudyError(f"model.kind = {show(kind)}: {module} has no Python source file to identify it by")
+    return Path(found.origin)
+
+
+def source_digest(kind: str, folder: str) -> str:
+    """SHA-256 of the module's source file; modules that it imports do not enter."""
+    path = source(kind, folder)
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise StudyError(f"model.kind = {show(kind)}: {path} cannot be read: {error.strerror}") from None
+
+
+def _beside(module: str, folders: list[str]) -> ModuleSpec | None:
+    """Walks the packages by path, so that neither user code runs nor an older import of the same name is taken."""
+    places: list[str] | None = [*folders, *sys.path]
+    found = None
+    parts = module.split(".")
+    for depth in range(1, len(parts) + 1):
+        found = PathFinder.find_spec(".".join(parts[:depth]), places)
+        if found is None:
+            return None
+        places = list(found.submodule_search_locations or [])
+    return found
+
+
+def _installed(module: str) -> ModuleSpec | None:
+    """What import hooks find, such as packages installed in editable mode; importing a parent may run user code."""
+    try:
+        return importlib.util.find_spec(module)
+    except (Exception, SystemExit):  # whatever the parent package raises, the module cannot be had
+        return None

@@ -1,0 +1,271 @@
+"""The schema of a spec: what may be written in it, of which kind, with which default.
+
+Everything is strict: an unknown key is refused, a boolean is no integer, an integer may stand for a float, infinity
+and NaN are refused.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from study.errors import listed, show
+from study.specs.fields import (
+    KNOWN_DATA,
+    BatchSize,
+    Count,
+    DataName,
+    ModelKind,
+    Name,
+    NotNegative,
+    Parameters,
+    Positive,
+    Quantile,
+    Rows,
+    Seed,
+    SplitSeed,
+    broken_rule,
+    chosen_points,
+    distinct,
+)
+
+DEFAULT_TEST_FRACTION = 0.2
+DEFAULT_FILE_TARGET = {".csv": "target", ".npz": "y"}
+INFLUENCE_RULES = ("highest_influence", "lowest_influence", "influence_band")
+
+
+class Table(BaseModel):
+    """A table of the spec: strict, closed, immutable."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Data(Table):
+    """`[data]`: the rows, which of them are held out, and their scaling (fitted on the training rows)."""
+
+    name: DataName
+    standardize: bool = True
+    test_rows: Rows | None = None
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
+    split_seed: SplitSeed = 0
+    target: Annotated[str, Field(min_length=1)] | None = None
+    task: Literal["classification", "regression"] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _written_out(cls, table: object) -> object:
+        """Defaults that depend on another key are written out here, so that stating one changes no key."""
+        if not isinstance(table, dict):
+            return table
+        written = dict(table)
+        if written.get("test_rows") is None and written.get("test_fraction") is None:
+            written["test_fraction"] = DEFAULT_TEST_FRACTION
+        if written.get("target") is None and isinstance(written.get("name"), str):
+            written["target"] = DEFAULT_FILE_TARGET.get(written["name"][-4:].lower())
+        return written
+
+    @model_validator(mode="after")
+    def _rules(self) -> "Data":
+        if self.test_rows is not None and self.test_fraction is not None:
+            raise broken_rule("test_rows and test_fraction are both given; keep one of them")
+        if self.is_file and self.task is None:
+            raise broken_rule('task is needed for a file; write task = "classification" or "regression"')
+        if not self.is_file and (self.task is not None or self.target is not None):
+            given = "task" if self.task is not None else "target"
+            raise broken_rule(f"{given} describes a .csv or .npz file; {self.name} has its own, so remove it")
+        return self
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the data are a user's file, to be found from the spec's folder."""
+        return self.name not in KNOWN_DATA
+
+
+class Model(Table):
+    """`[model]`: the network; `depth`, `width` and `activation` describe an `mlp`."""
+
+    kind: ModelKind
+    depth: Count = 1
+    width: Count = 5
+    activation: Literal["tanh", "relu", "selu", "gelu", "softplus"] = "tanh"
+
+    @property
+    def is_factory(self) -> bool:
+        """Whether the network comes from a user's `package.module:factory`."""
+        return ":" in self.kind
+
+
+class Training(Table):
+    """`[training]`: how the objective (1/n) Σ L + (weight_decay/2)‖θ‖² is brought down."""
+
+    optimizer: Literal["adam", "sgd", "lbfgs"] = "adam"
+    learning_rate: Positive = 1e-3
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    schedule: Literal["constant", "plateau", "step", "cosine"] = "constant"
+    patience: Count = 100
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    step_every: Count = 1000
+    steps: Count = 60000
+    batch_size: BatchSize = "full"
+    weight_decay: NotNegative = 0.005
+    decay_biases: bool = True
+    polish: bool = False
+    dtype: Literal["float32", "float64"] = "float64"
+
+    @model_validator(mode="after")
+    def _rules(self) -> "Training":
+        if self.optimizer == "lbfgs" and self.batch_size != "full":
+            raise broken_rule(f'batch_size = {self.batch_size}: lbfgs needs batch_size = "full"')
+        if self.optimizer == "lbfgs" and self.schedule != "constant":
+            raise broken_rule(f'schedule = "{self.schedule}": lbfgs needs schedule = "constant"')
+        return self
+
+
+class ChosenRows(Table):
+    """`test = { rows = [..] }`: rows of the data set as loaded."""
+
+    rows: Rows
+
+
+class LossQuantiles(Table):
+    """`test = { quantiles = [..] }`: held-out points at these quantiles of the test loss."""
+
+    quantiles: Annotated[list[Quantile], Field(min_length=1), AfterValidator(distinct)]
+
+
+TestPoints = Annotated[
+    Annotated[Literal["all", "highest_loss", "median_loss"], Tag("<word>")]
+    | Annotated[ChosenRows, Tag("<rows>")]
+    | Annotated[LossQuantiles, Tag("<quantiles>")],
+    Discriminator(chosen_points),
+]
+
+
+class Points(Table):
+    """`[points]`: which training rows are removed, for which test points, and what becomes of the other weights."""
+
+    train: Literal["all", "random", "highest_loss", "highest_influence", "lowest_influence", "influence_band"] = "all"
+    train_count: Count | None = None
+    by: Name | None = None
+    order: Literal["absolute", "signed"] = "absolute"
+    band: Annotated[list[Quantile], Field(min_length=2, max_length=2)] = [0.25, 0.35]
+    select_seed: Seed = 0
+    test: TestPoints = "all"
+    removal: Literal["zero_weight", "renormalise"] = "zero_weight"
+
+    @model_validator(mode="after")
+    def _rules(self) -> "Points":
+        if self.train != "all" and self.train_count is None:
+            raise broken_rule(f'train_count is needed with train = "{self.train}"; say how many rows are removed')
+        if not self.band[0] < self.band[1]:
+            raise broken_rule(f"band = {show(self.band)}: the first quantile must be below the second")
+        return self
+
+    def band_slice(self, rows: int) -> slice:
+        """Which of `rows` training rows, in ascending order of influence, the band holds."""
+        return slice(math.floor(self.band[0] * rows), math.ceil(self.band[1] * rows))
+
+
+def _own_kind(given: dict[str, Any]) -> str:
+    return str(given.get("kind", ""))
+
+
+class Exact(Table):
+    """`kind = "exact"`: the dense Hessian of the objective, penalty included, plus `damping`."""
+
+    kind: Literal["exact"] = "exact"
+    name: Name = Field(default_factory=_own_kind)
+    damping: NotNegative = 0.0
+    parameters: Parameters = "all"
+
+
+class Ggn(Table):
+    """`kind = "ggn"`: the dense Gauss-Newton matrix, penalty included, plus `damping`."""
+
+    kind: Literal["ggn"] = "ggn"
+    name: Name = Field(default_factory=_own_kind)
+    damping: NotNegative = 0.0
+    parameters: Parameters = "all"
+
+
+class Identity(Table):
+    """`kind = "identity"`: the gradient product ∇L_t · ∇L_i / n."""
+
+    kind: Literal["identity"] = "identity"
+    name: Name = Field(default_factory=_own_kind)
+    parameters: Parameters = "all"
+
+
+class Warm(Table):
+    """`kind = "warm"`: `steps` further steps from the trained parameters, fresh optimiser state."""
+
+    kind: Literal["warm"] = "warm"
+    name: Name = Field(default_factory=_own_kind)
+    steps: Count = 7500
+
+
+class Cold(Table):
+    """`kind = "cold"`: from scratch with the same initialisation and batch order."""
+
+    kind: Literal["cold"] = "cold"
+    name: Name = Field(default_factory=_own_kind)
+
+
+class Stationary(Table):
+    """`kind = "stationary"`: to ‖∇J‖ ≤ `tolerance`, with a certificate."""
+
+    kind: Literal["stationary"] = "stationary"
+    name: Name = Field(default_factory=_own_kind)
+    tolerance: Positive = 1e-9
+
+
+Estimator = Annotated[Exact | Ggn | Identity, Field(discriminator="kind")]
+Protocol = Annotated[Warm | Cold | Stationary, Field(discriminator="kind")]
+ESTIMATOR_KINDS: dict[str, type[Table]] = {"exact": Exact, "ggn": Ggn, "identity": Identity}
+PROTOCOL_KINDS: dict[str, type[Table]] = {"warm": Warm, "cold": Cold, "stationary": Stationary}
+
+
+def _refuse_repeated_names(key: str, names: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise broken_rule(f'{key}: two are called "{name}"; give each [[{key}]] a name of its own')
+        seen.add(name)
+
+
+class Settings(Table):
+    """All that can change a number of one trial, fully specified."""
+
+    target: Literal["loss", "margin"] = "loss"
+    data: Data
+    model: Model
+    training: Training = Training()
+    points: Points = Points()
+    estimators: Annotated[list[Estimator], Field(min_length=1)]
+    protocols: Annotated[list[Protocol], Field(min_length=1)]
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _rules(self) -> "Settings":
+        _refuse_repeated_names("estimators", (estimator.name for estimator in self.estimators))
+        _refuse_repeated_names("protocols", (protocol.name for protocol in self.protocols))
+        names = [estimator.name for estimator in self.estimators]
+        by = self.points.by
+        if by is not None and self.points.train in INFLUENCE_RULES and by not in names:
+            raise broken_rule(f'points.by = "{by}": no such estimator here; name one of {listed(names)}')
+        return self
+
+    @property
+    def ranked_by(self) -> str:
+        """The estimator that an influence rule ranks rows by: `points.by`, or else the first one."""
+        return self.points.by or self.estimators[0].name
+
+
+class Spec(Settings):
+    """The whole file: the settings every trial shares, and what names and sweeps them."""
+
+    name: Name
+    question: str = ""
+    primary: Literal["spearman", "pearson"] = "spearman"
+    sweep: list[dict[str, Any]] | dict[str, Any] = []

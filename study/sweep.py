@@ -1,0 +1,199 @@
+"""Runs what is missing of an experiment: units of one family on Dask workers, records stored as they arrive."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from study import costs, data
+from study.costs import Sizes
+from study.errors import StudyError
+from study.evidence.store import Store
+from study.progress import Progress
+from study.records import Failure, Record
+from study.trials import Experiment, Trial, family
+
+UNIT_TRIALS, UNIT_SECONDS = 64, 120.0
+LOST = (
+    "a worker died while it ran this trial, most often for lack of memory; "
+    "run again with --retry-failed, perhaps with fewer workers"
+)
+# Dask's nanny trims freed memory eagerly by default, which doubles the time of a small training step
+WORKER_ENVIRONMENT = {
+    "MALLOC_TRIM_THRESHOLD_": str(2**30),
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do. units: trials of one family each, largest cost first; the rest are counts and predictions."""
+
+    units: list[list[Trial]]
+    done: int
+    failed: int
+    damaged: int
+    networks: int
+    seconds: float
+    bytes: int
+    costs: dict[str, float] = field(repr=False)
+
+    @property
+    def pending(self) -> int:
+        return sum(map(len, self.units))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: records written, trials failed, and whether the user stopped it."""
+
+    written: int
+    failed: int
+    interrupted: bool
+
+
+def sizes(trial: Trial) -> Sizes:
+    """The sizes of one trial, from its data set alone; unions of removal sets are counted as one set."""
+    settings = trial.settings
+    loaded = data.load(settings.data, trial.folder)
+    split = data.split(loaded, settings.data)
+    rule, test = settings.points, len(split.test_rows)
+    chosen = rule.test if isinstance(rule.test, str) else getattr(rule.test, "rows", None) or rule.test.quantiles  # type: ignore[union-attr]
+    test_points = {"all": test}.get(chosen, 1) if isinstance(chosen, str) else len(chosen)
+    removals = len(split.train_rows) if rule.train == "all" else int(rule.train_count or 0)
+    return Sizes(len(split.train_rows), test_points, split.x_train.shape[1], max(loaded.classes, 1), removals)
+
+
+def plan(experiment: Experiment, store: Store, retry_failed: bool = False) -> Plan:
+    """Which trials still have to run, grouped into units; damaged records count as missing."""
+    good, damaged = store.verified_done([trial.key for trial in experiment.trials])
+    failed = set() if retry_failed else store.failed()
+    pending = [t for t in experiment.trials if t.key not in good and t.key not in failed]
+    measured = {t.key: sizes(t) for t in pending}
+    seconds = {t.key: costs.seconds(t.settings, measured[t.key]) for t in pending}
+    ours = {t.key for t in experiment.trials}
+    return Plan(
+        units=_units(pending, seconds),
+        done=len(good),
+        failed=len(failed & ours),
+        damaged=len(damaged),
+        networks=sum(costs.networks(t.settings, measured[t.key]) for t in pending),
+        seconds=sum(seconds.values()),
+        bytes=sum(costs.record_bytes(t.settings, measured[t.key]) for t in pending),
+        costs=seconds,
+    )
+
+
+def _units(trials: Sequence[Trial], seconds: dict[str, float]) -> list[list[Trial]]:
+    families: dict[str, list[Trial]] = {}
+    for trial in trials:
+        families.setdefault(family(trial), []).append(trial)
+    units: list[list[Trial]] = []
+    for members in families.values():
+        unit: list[Trial] = []
+        for trial in members:
+            if unit and (
+                len(unit) == UNIT_TRIALS or sum(seconds[t.key] for t in unit) + seconds[trial.key] > UNIT_SECONDS
+            ):
+                units.append(unit)
+                unit = []
+            unit.append(trial)
+        units.append(unit)
+    return sorted(units, key=lambda unit: -sum(seconds[t.key] for t in unit))
+
+
+def run(
+    experiment: Experiment, store: Store, work: Plan, workers: int | None, scheduler: str | None, device: str
+) -> Outcome:
+    """Run every unit of the plan; a finished unit's records are stored at once: stopping loses only units in flight."""
+    if not work.units:
+        return Outcome(0, 0, False)
+    written = failed = 0
+    progress = Progress(len(experiment.trials), work.done, sum(work.costs.values()))
+    try:
+        with client(workers, scheduler, len(work.units)) as dask_client:
+            for unit, outcomes in _results(dask_client, work.units, device):
+                for outcome in outcomes:
+                    written, failed = _keep(store, outcome, written, failed)
+                progress.advance(len(unit), failed, sum(work.costs[t.key] for t in unit))
+    except KeyboardInterrupt:
+        progress.close()
+        return Outcome(written, failed, True)
+    progress.close()
+    return Outcome(written, failed, False)
+
+
+def _keep(store: Store, outcome: Record | Failure, written: int, failed: int) -> tuple[int, int]:
+    if isinstance(outcome, Failure):
+        store.write_failure(outcome)
+        print(f"study: trial {outcome.key[:12]} failed: {outcome.error}", file=sys.stderr)
+        return written, failed + 1
+    store.write(outcome)
+    store.clear_failure(outcome.key)
+    return written + 1, failed
+
+
+def _results(
+    dask_client: Any, units: list[list[Trial]], device: str
+) -> Iterator[tuple[list[Trial], list[Record | Failure]]]:
+    from distributed import as_completed
+
+    # pure=False: a unit is never looked up by its arguments; the store alone says what is done
+    futures = {dask_client.submit(run_unit, unit, device, pure=False): unit for unit in units}
+    for future in as_completed(futures):
+        unit = futures[future]
+        if future.status == "finished":
+            yield unit, future.result()
+        else:
+            reason = f"{LOST} ({future.exception()})"
+            yield unit, [Failure(t.key, t.settings.model_dump(mode="json"), reason, "") for t in unit]
+        future.release()
+
+
+def run_unit(unit: list[Trial], device: str) -> list[Record | Failure]:
+    """One unit on a worker; torch is imported there and nowhere else."""
+    from study.compute import trial
+
+    return trial.run_unit(unit, device)
+
+
+@contextlib.contextmanager
+def client(workers: int | None, scheduler: str | None, units: int) -> Iterator[Any]:
+    """A Dask client: of an existing scheduler by address, else of single-threaded processes on this machine."""
+    import dask
+    from distributed import Client, LocalCluster
+
+    settings = {
+        "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
+        "distributed.logging.distributed": "error",
+        "distributed.admin.log-format": "%(message)s",
+    }
+    with dask.config.set(settings):
+        if scheduler is not None:
+            try:
+                connection = Client(scheduler, timeout=10)
+            except (OSError, ValueError) as error:
+                raise StudyError(
+                    f"--scheduler {scheduler}: cannot be reached ({error}); start one with `dask scheduler`"
+                ) from error
+            with connection:
+                yield connection
+            return
+        count = min(workers or os.cpu_count() or 1, units)
+        with (
+            LocalCluster(
+                n_workers=count,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=None,
+                memory_limit=0,
+                silence_logs="ERROR",
+            ) as cluster,
+            Client(cluster) as connection,
+        ):
+            yield connection

@@ -1,0 +1,306 @@
+"""Tables against values taken straight from the records, and everything without torch."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from study import trials as real_trials
+from study.errors import StudyError
+from study.evidence import tables
+from study.evidence.export import export
+from study.evidence.headline import headline
+from study.evidence.store import Store
+from study.evidence.tables import Tables
+from tests import synthetic
+
+PAIRS = ["experiment", "trial", "seed", "model.depth", "estimator", "protocol", "train_row", "test_row",
+         "predicted", "actual", "actual_raw", "flag"]  # fmt: skip
+
+
+def _changed(store, trial, change, **options):
+    """Write the trial's record after `change` has altered its header or arrays."""
+    record = synthetic.record(trial, **options)
+    change(record)
+    store.write(record)
+
+
+def test_pairs_are_rows_by_test_rows_by_estimators_by_protocols(tmp_path):
+    experiment = synthetic.experiment(seeds=2)
+    options = {"tests": (3, 7), "removed": 10, "estimators": ("exact", "identity"), "protocols": ("warm", "stationary")}
+    store = synthetic.filled(Store(tmp_path, "synthetic"), experiment, **options)
+    pairs = tables.pairs(experiment, store)
+    assert list(pairs.columns) == PAIRS
+    assert len(pairs) == 4 * 10 * 2 * 2 * 2
+    assert not pairs.duplicated(["trial", "estimator", "protocol", "train_row", "test_row"]).any()
+    record = store.read(experiment.trials[1].key)
+    for row in pairs[pairs["trial"] == record.key].sample(40, random_state=0).itertuples():
+        r, t = row.train_row - 100, [3, 7].index(row.test_row)
+        assert row.predicted == record.arrays[f"predicted/{row.estimator}"][r, t]
+        assert row.actual == record.arrays[f"actual/{row.protocol}"][r, t]
+        assert row.actual_raw == record.arrays[f"actual_raw/{row.protocol}"][r, t]
+        assert row.seed == 1
+        assert row.flag == ""
+
+
+def test_training_rows_may_stand_in_any_order(tmp_path):
+    experiment = synthetic.experiment({}, seeds=1)
+    store, order = Store(tmp_path, "synthetic"), np.random.default_rng(0).permutation(30)
+
+    def shuffle(record):
+        for name in ("train_rows", "predicted/exact"):
+            record.arrays[name] = record.arrays[name][order]
+
+    _changed(store, experiment.trials[0], shuffle)
+    plain = synthetic.filled(Store(tmp_path, "plain"), experiment)
+    pd.testing.assert_frame_equal(tables.pairs(experiment, store), tables.pairs(experiment, plain))
+
+
+def test_flags_of_trial_estimator_protocol_and_row_are_joined_once(tmp_path):
+    experiment = synthetic.experiment({}, seeds=1)
+    store = Store(tmp_path, "synthetic")
+
+    def flag(record):
+        record.header["flags"].append("collapsed")
+        record.header["estimators"]["exact"]["flags"].append("indefinite")
+        record.arrays["flag/stationary"][4] = "uncertified; collapsed"
+
+    _changed(store, experiment.trials[0], flag)
+    flags = tables.pairs(experiment, store)["flag"]
+    assert flags[4] == "collapsed; indefinite; uncertified"
+    assert (flags.drop(4) == "collapsed; indefinite").all()
+
+
+def test_swept_columns_keep_their_kind(tmp_path):
+    axes = {"a.int": [1, 2], "a.list": [[1, 2]], "a.mixed": ["full", 16], "a.flag": [True, None], "a.none": [None, 3]}
+    experiment = synthetic.experiment(axes, seeds=1)
+    store = synthetic.filled(Store(tmp_path, "synthetic"), experiment)
+    path = export(experiment, store, tmp_path / "pairs.parquet")
+    for pairs in (tables.pairs(experiment, store), pd.read_parquet(path)):
+        assert pairs["a.int"].dtype == np.int64
+        assert set(pairs["a.list"]) == {"[1, 2]"}
+        assert set(pairs["a.mixed"]) == {"full", "16"}
+        assert set(pairs["a.none"].dropna()) == {3}
+        assert pairs["a.flag"].isna().sum() == pairs["a.none"].isna().sum() == len(pairs) // 2
+
+
+def test_trials_hold_certificates_and_spread(tmp_path):
+    experiment = synthetic.experiment({}, seeds=1)
+    store = Store(tmp_path, "synthetic")
+
+    def uncertify(record):
+        record.arrays["certificate/stationary/certified"][3] = False
+        record.arrays["certificate/stationary/delta_error"][3] = 1e-5
+        record.arrays["certificate/stationary/delta_error"][0] = 1.0  # the null's is not a removal's
+        record.arrays["certificate/stationary/another_basin"][3] = True
+
+    _changed(store, experiment.trials[0], uncertify, protocols=("warm", "stationary"))
+    trials = tables.trials(experiment, store).set_index("protocol")
+    row, actual = trials.loc["stationary"], store.read(experiment.trials[0].key).arrays["actual/stationary"]
+    assert row["removals_certified"] == 29
+    assert row["null_certified"]
+    assert row["another_basin"] == 1
+    assert row["max_delta_error"] == 1e-5
+    assert row["sd_actual"] == pytest.approx(actual.std(ddof=1))
+    assert row["delta_error_ratio"] == pytest.approx(1e-5 / actual.std(ddof=1))
+    assert row["median_iterations"] == 4
+    assert row["train_accuracy"] == 0.98
+    assert row["mean_test_loss"] == 0.1
+    assert row["dtype"] == "float64"
+    assert trials.loc["warm", ["removals_certified", "max_delta_error"]].isna().all()
+
+
+def test_agreement_uses_selected_finite_certified_rows_only(tmp_path):
+    experiment = synthetic.experiment({}, seeds=1)
+    store = Store(tmp_path, "synthetic")
+
+    def spoil(record):
+        record.arrays["selected"][0] = False
+        record.arrays["certificate/stationary/certified"][2] = False  # index 0 is the null: this is removal 1
+        record.arrays["actual/stationary"][2] = np.nan
+
+    _changed(store, experiment.trials[0], spoil)
+    row, record = tables.agreement(experiment, store).iloc[0], store.read(experiment.trials[0].key)
+    a, b = record.arrays["predicted/exact"][3:, 0], record.arrays["actual/stationary"][3:, 0]
+    assert (row["rows_used"], row["rows_total"], row["undefined"]) == (27, 29, "")
+    assert row["spearman"] == pytest.approx(stats.spearmanr(a, b)[0])
+    assert row["pearson"] == pytest.approx(stats.pearsonr(a, b)[0])
+
+
+def test_undefined_correlations_are_counted_with_their_reason(tmp_path):
+    experiment = synthetic.experiment({}, seeds=4)
+    store = Store(tmp_path, "synthetic")
+    changes = [
+        lambda record: None,
+        lambda record: record.header["flags"].append("collapsed"),
+        lambda record: record.arrays["predicted/exact"].fill(0.1),
+        lambda record: record.arrays["selected"][2:].fill(False),
+    ]
+    for trial, change in zip(experiment.trials, changes, strict=True):
+        _changed(store, trial, change)
+    evidence = Tables(experiment, store)
+    assert list(evidence.agreement["undefined"]) == ["", "collapsed", "constant", "too few rows"]
+    cell = evidence.cells.iloc[0]
+    assert (cell["usable"], cell["total"]) == (1, 4)
+    assert cell["spearman"] == evidence.agreement["spearman"][0]
+    assert "1/4" in headline(experiment, store)
+    assert "1 collapsed" in headline(experiment, store)
+
+
+def test_cells_average_over_seeds_and_rows_held_out_in_turn(tmp_path):
+    experiment = synthetic.experiment({"model.depth": [1, 2], "data.test_rows": [[0], [1], [2]]}, seeds=4)
+    store = Store(tmp_path, "synthetic")
+    for trial in experiment.trials:
+        store.write(synthetic.record(trial, tests=tuple(trial.swept["data.test_rows"])))
+    evidence = Tables(experiment, store)
+    cells = evidence.cells
+    assert list(cells["model.depth"]) == [1, 2]
+    assert "data.test_rows" not in cells
+    assert (cells["trials"] == 12).all()
+    assert (cells["seeds"] == 4).all()
+    assert (cells["test_rows"] == 3).all()
+    assert (cells["resampled"] == "seeds, tests, rows").all()
+    means = evidence.agreement.groupby("model.depth")["spearman"].mean()
+    np.testing.assert_allclose(cells["spearman"], means)
+    assert ((cells["spearman_low"] < cells["spearman"]) & (cells["spearman"] < cells["spearman_high"])).all()
+
+
+@pytest.mark.parametrize(
+    ("points", "resampled"),
+    [
+        ({"train": "all", "test": "all"}, "seeds, tests, rows"),
+        ({"train": "random", "test": {"rows": [3, 7]}}, "seeds, rows"),
+        ({"train": "highest_loss", "test": "highest_loss"}, "seeds"),
+    ],
+)
+def test_only_what_is_sampled_is_resampled(tmp_path, points, resampled):
+    experiment = synthetic.experiment({}, seeds=3)
+    store = synthetic.filled(Store(tmp_path, "synthetic"), experiment, tests=(3, 7), points=points)
+    assert list(tables.cells(experiment, store)["resampled"]) == [resampled]
+
+
+def test_one_seed_and_chosen_rows_have_no_interval(tmp_path):
+    experiment = synthetic.experiment({}, seeds=1)
+    points = {"train": "highest_loss", "test": "highest_loss"}
+    store = synthetic.filled(Store(tmp_path, "synthetic"), experiment, points=points)
+    cell = tables.cells(experiment, store).iloc[0]
+    assert np.isfinite(cell["spearman"])
+    assert cell[["spearman_low", "pearson_high"]].isna().all()
+    assert cell["resampled"] == "nothing"
+    assert "No interval" in headline(experiment, store)
+
+
+def test_an_interval_does_not_depend_on_the_other_cells(tmp_path):
+    experiment = synthetic.experiment()
+    store = synthetic.filled(Store(tmp_path, "synthetic"), experiment)
+    alone = replace(experiment, trials=experiment.trials[3:])
+    whole = tables.cells(experiment, store).iloc[1:].reset_index(drop=True)
+    pd.testing.assert_frame_equal(whole, tables.cells(alone, store))
+
+
+def test_missing_and_damaged_records_are_left_out_and_counted(tmp_path):
+    experiment = synthetic.experiment()
+    store = synthetic.filled(Store(tmp_path, "synthetic"), experiment)
+    store.record_path(experiment.trials[0].key).write_bytes(b"?")
+    store.record_path(experiment.trials[1].key).unlink()
+    assert set(tables.pairs(experiment, store)["trial"]) == {trial.key for trial in experiment.trials[2:]}
+    assert "4 of 6 trials, 1 damaged records left out" in headline(experiment, store)
+
+
+def test_nothing_done_yet_gives_empty_tables(tmp_path):
+    experiment, store = synthetic.experiment(), Store(tmp_path, "synthetic")
+    evidence = Tables(experiment, store)
+    assert list(evidence.pairs.columns) == PAIRS
+    assert all(table.empty for table in (evidence.pairs, evidence.trials, evidence.agreement, evidence.cells))
+    assert "0 of 6 trials" in headline(experiment, store)
+
+
+def test_the_primary_metric_comes_first(tmp_path):
+    experiment = synthetic.experiment(seeds=1, primary="pearson")
+    store = synthetic.filled(Store(tmp_path, "synthetic"), experiment)
+    columns = list(tables.cells(experiment, store).columns)
+    text = headline(experiment, store)
+    assert columns.index("pearson") < columns.index("spearman")
+    assert text.index("pearson") < text.index("spearman")
+
+
+def test_export_writes_what_it_is_told_or_says_why_not(tmp_path):
+    experiment = synthetic.experiment()
+    store = synthetic.filled(Store(tmp_path, "synthetic"), experiment)
+    pairs = tables.pairs(experiment, store)
+    for suffix, read in ((".parquet", pd.read_parquet), (".csv", pd.read_csv)):
+        back = read(export(experiment, store, tmp_path / f"pairs{suffix}"))
+        back["flag"] = back["flag"].astype("str").fillna("")  # CSV cannot tell an empty text from none
+        pd.testing.assert_frame_equal(back, pairs, check_dtype=False)
+    trials = pd.read_csv(export(experiment, store, tmp_path / "trials.csv", "trials"))
+    assert len(trials) == 6
+    assert {"max_delta_error", "sd_actual", "delta_error_ratio"} <= set(trials.columns)
+    for out, table in ((tmp_path / "pairs.xlsx", "pairs"), (tmp_path / "no" / "a.csv", "pairs"), ("a.csv", "cells")):
+        with pytest.raises(StudyError):
+            export(experiment, store, out, table)
+
+
+def test_reading_changes_no_evidence_and_tables_rebuild_alike(tmp_path):
+    experiment = synthetic.experiment()
+    store = synthetic.filled(Store(tmp_path, "synthetic"), experiment)
+    before = {path: path.read_bytes() for path in (store.folder / "records").iterdir()}
+    written = {path: path.read_bytes() for path in tables.write(experiment, store)}
+    assert [path.name for path in written] == ["trials.csv", "agreement.csv", "cells.csv"]
+    assert {path: path.read_bytes() for path in tables.write(experiment, store)} == written
+    assert {path: path.read_bytes() for path in (store.folder / "records").iterdir()} == before
+
+
+SPEC = """
+name = "small"
+[data]
+name = "iris"
+test_rows = [83]
+[model]
+kind = "mlp"
+[points]
+test = {{ rows = [83] }}
+[[estimators]]
+kind = "exact"
+[[protocols]]
+kind = "stationary"
+[[sweep]]
+"model.depth" = [1, 2]
+"points.train" = ["all"]
+seed = {{ first = 0, count = 2 }}
+"""
+
+
+def test_a_real_experiment_fits(tmp_path):
+    (tmp_path / "small.toml").write_text(SPEC.format())
+    experiment = real_trials.load(tmp_path / "small.toml")
+    store = Store(tmp_path / "results", experiment.name)
+    for trial in experiment.trials:
+        record = synthetic.record(trial)
+        record.header["spec"] = trial.settings.model_dump(mode="json")
+        store.write(record)
+    evidence = Tables(experiment, store)
+    assert list(evidence.pairs.columns)[3:5] == experiment.swept_paths
+    assert list(evidence.cells["model.depth"]) == [1, 2]
+    assert (evidence.cells["resampled"] == "seeds, rows").all()
+
+
+BLOCKED = """
+import sys
+sys.modules["torch"] = None
+from study.evidence import export, figures, headline, tables
+from study.evidence.store import Store
+from tests import synthetic
+experiment = synthetic.experiment(seeds=2)
+store = synthetic.filled(Store(sys.argv[1], "synthetic"), experiment)
+tables.write(experiment, store), figures.write(experiment, store), headline.headline(experiment, store)
+"""
+
+
+def test_evidence_needs_no_torch(tmp_path):
+    command = [sys.executable, "-c", BLOCKED, str(tmp_path)]
+    subprocess.run(command, check=True, cwd=Path(__file__).parent.parent)
