@@ -75,6 +75,7 @@ def run(
             "--workers starts processes here, --scheduler uses a cluster that exists: give one of them"
         )
     from study import sweep, trials
+    from study.evidence import headline
     from study.evidence.store import Store
 
     experiment = trials.load(spec, overrides)
@@ -94,8 +95,11 @@ def run(
         sys.exit(130)
     failed = work.failed + outcome.failed
     if len(store.done() & {t.key for t in experiment.trials}):
-        _rebuild(experiment, store, figures=True)
-        _print_headline(experiment, store)
+        tables, written = _rebuild(experiment, store, figures=True)
+        click.echo(headline.text(tables))
+        for path in written:
+            if path.suffix == ".png":
+                click.echo(f"figure: {path}")
     if failed:
         click.echo(
             f"{failed} trials failed: see {store.folder / 'failures'}, then run again with --retry-failed", err=True
@@ -120,23 +124,17 @@ def _describe(experiment: Any, work: Any, workers: int) -> None:
         click.echo(line)
 
 
-def _rebuild(experiment: Any, store: Any, figures: bool) -> list[Path]:
-    from study.evidence import tables
+def _rebuild(experiment: Any, store: Any, figures: bool) -> tuple[Any, list[Path]]:
+    """The experiment's tables, and the files written: all from one reading of the records."""
+    from study.evidence.tables import Tables
 
-    written = tables.write(experiment, store)
+    tables = Tables(experiment, store)
+    written = tables.write(store.folder / "tables")
     if figures:
         from study.evidence import figures as drawing
 
-        written += drawing.write(experiment, store)
-    return written
-
-
-def _print_headline(experiment: Any, store: Any) -> None:
-    from study.evidence.headline import headline
-
-    click.echo(headline(experiment, store))
-    for path in sorted((store.folder / "figures").glob("*.png")):
-        click.echo(f"figure: {path}")
+        written += drawing.write_all(tables, store.folder / "figures")
+    return tables, written
 
 
 @main.command()
@@ -181,9 +179,8 @@ def figures(spec: str, results: str) -> None:
 def _derive(spec: str, results: str, figures: bool) -> None:
     experiment, store = _experiment(spec, results)
     _need_records(experiment, store)
-    for path in _rebuild(experiment, store, figures):
-        if figures == ("figures" in Path(path).parts):
-            click.echo(path)
+    for path in _rebuild(experiment, store, figures)[1]:
+        click.echo(path)
 
 
 @main.command()

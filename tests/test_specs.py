@@ -90,7 +90,7 @@ def test_an_integer_stands_for_a_float(tmp_path):
 
 
 MISTAKES = [
-    ({"model": "detph = 3"}, ["model.detph = 3", "unknown key", '"depth"']),
+    ({"model": "detph = 3"}, ["model.detph = 3", "unknown key", '"model.depth"']),
     ({"top": "depth = 3"}, ["depth = 3", "unknown key", '"model.depth"']),
     ({"model": "steps = 3"}, ["model.steps = 3", '"training.steps"']),
     ({"model": 'depth = "three"'}, ['model.depth = "three"', "a whole number"]),
@@ -120,7 +120,7 @@ MISTAKES = [
     ({"data": "test_fraction = 0.2"}, ["data:", "test_rows and test_fraction"]),
     ({"data": 'task = "regression"'}, ["data: task", "iris"]),
     ({"data": "split_seed = -1"}, ["data.split_seed = -1"]),
-    ({"data": "standardise = true"}, ["data.standardise", '"standardize"']),
+    ({"data": "standardise = true"}, ["data.standardise", '"data.standardize"']),
     ({"points": 'train = "random"'}, ["points: train_count is needed"]),
     ({"points": "band = [0.5, 0.2]"}, ["band = [0.5, 0.2]", "below"]),
     ({"points": "band = [0.5]"}, ["points.band = [0.5]", "at least 2"]),
@@ -165,7 +165,7 @@ def test_a_mistake_is_named(tmp_path, parts, expected):
         ("test_rows = [83]", "test_rows = 83", ["data.test_rows = 83", "a list"]),
         ("test_rows = [83]", "test_fraction = 1.0", ["data.test_fraction = 1.0", "less than 1"]),
         ('kind = "mlp"', "", ["model.kind: missing"]),
-        ('kind = "mlp"', 'knd = "mlp"', ["model.knd", '"kind"']),
+        ('kind = "mlp"', 'knd = "mlp"', ["model.knd", '"model.kind"']),
         ('kind = "mlp"', 'kind = "mpl"', ['model.kind = "mpl"', 'did you mean "mlp"?']),
         ('kind = "mlp"', 'kind = "a-b:c"', ['model.kind = "a-b:c"', "package.module:factory"]),
         ('kind = "mlp"', 'kind = "no_such_package_x.nets:make"', ["model.kind", "no module no_such_package_x.nets"]),

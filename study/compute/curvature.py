@@ -83,7 +83,7 @@ class Spectrum:
             "smallest_eigenvalue": self.values.min().item(),
             "largest_eigenvalue": self.values.max().item(),
             "negative_eigenvalues": int((self.values < 0).sum()),
-            "negative_after_damping": int((damped < 0).sum()),
+            "negative_after_damping": int((self.inverse_values(damping) < 0).sum()),
             "dropped_directions": dropped,
             "damping": damping,
             "condition_number": (kept.max() / kept.min()).item() if len(kept) else float("nan"),

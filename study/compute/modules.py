@@ -19,8 +19,11 @@ class ModuleNetwork(Network):
 
     def _call(self, theta: Tensor, x: Tensor) -> Tensor:
         pieces = zip(self.names, theta.split(self.sizes), self.shapes, strict=True)
-        # the module's own parameters are float64; torch.func swaps in theta's, in theta's dtype
-        outputs = functional_call(self._module, {name: piece.view(shape) for name, piece, shape in pieces}, (x,))
+        # the module itself is float64 on the processor; torch.func swaps in theta's values, and buffers in theta's dtype
+        state = {name: piece.view(shape) for name, piece, shape in pieces}
+        for name, buffer in self._module.named_buffers():
+            state[name] = buffer.to(theta.device, theta.dtype if buffer.is_floating_point() else buffer.dtype)
+        outputs = functional_call(self._module, state, (x,))
         return outputs[:, None] if outputs.dim() == 1 else outputs
 
     def outputs(self, theta: Tensor, x: Tensor) -> Tensor:

@@ -25,6 +25,8 @@ def minimise(objective: Objective, theta: Tensor, weights: Tensor, tolerance: fl
     norms = objective.gradient(theta, weights)[1].norm(dim=1)
     active = torch.isfinite(norms).nonzero()[:, 0]
     for _ in range(iterations):
+        if not len(active):
+            break
         going = []
         for chosen in active.split(together(theta)):
             theta[chosen], norms[chosen], finished = _step(
@@ -32,9 +34,7 @@ def minimise(objective: Objective, theta: Tensor, weights: Tensor, tolerance: fl
             )
             going.append(chosen[~finished])
         count[active.cpu()] += 1
-        active = torch.cat(going) if going else active
-        if not len(active):
-            break
+        active = torch.cat(going)
     return Minimised(theta, norms, count)
 
 

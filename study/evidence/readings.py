@@ -95,11 +95,12 @@ def positions(rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 
 def _trusted(record: Record, protocol: str) -> np.ndarray:
-    """[R]: all True, but for a protocol that certifies its rows only those that are."""
+    """[R]: all True, but for a protocol that certifies its rows only those that are, and none without a certified null."""
     removed = len(record.arrays["removed_rows"])
     if record.header["protocols"][protocol]["kind"] != "stationary":
         return np.ones(removed, dtype=bool)
-    return record.arrays[f"certificate/{protocol}/certified"][1:].astype(bool)  # the first is the null
+    certified = record.arrays[f"certificate/{protocol}/certified"].astype(bool)
+    return certified[1:] & certified[0]  # the first is the null, from which every delta is measured
 
 
 def joined(*reasons: Iterable[str]) -> str:

@@ -144,6 +144,8 @@ def _key_suggestion(error: Error) -> str:
     elsewhere = [f"{name}.{key}" for name, section in SECTIONS.items() if key in section.model_fields]
     if elsewhere and where != [elsewhere[0].split(".")[0]] and (not where or where[0] not in NAMED_LISTS):
         return f"did you mean {show(elsewhere[0])}?"
+    if len(where) == 1 and where[0] in SECTIONS:  # the path as the user would write it anywhere
+        return suggestion(f"{where[0]}.{key}", [f"{where[0]}.{name}" for name in _keys_at(where)])
     return suggestion(key, _keys_at(where))
 
 

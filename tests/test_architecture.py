@@ -1,0 +1,72 @@
+"""The direction of imports, and what must work without torch."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MODULES = sorted((ROOT / "study").rglob("*.py"))
+MEETING_PLACES = {"study/sweep.py", "study/cli.py", "study/__main__.py"}
+HEAVY = ("torch", "pandas", "matplotlib", "distributed", "sklearn", "pydantic")
+
+
+def imported(path: Path, inside_functions: bool) -> set[str]:
+    """Dotted names that a file imports, at its top or anywhere."""
+    tree = ast.parse(path.read_text())
+    nodes = ast.walk(tree) if inside_functions else tree.body
+    names: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def touches(names: set[str], package: str) -> bool:
+    return any(name == package or name.startswith(package + ".") for name in names)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_one_way(path: Path) -> None:
+    place, names = str(path.relative_to(ROOT)), imported(path, inside_functions=True)
+    if place.startswith("study/compute"):
+        assert not touches(names, "study.evidence")
+    elif place.startswith("study/evidence"):
+        assert not touches(names, "study.compute")
+        assert not touches(names, "torch")
+    else:
+        assert not touches(names, "torch")
+        if place not in MEETING_PLACES:
+            assert not touches(names, "study.compute")
+            assert not touches(names, "study.evidence")
+    if place not in MEETING_PLACES:
+        assert not touches(names, "study.sweep")
+        assert not touches(names, "study.cli")
+
+
+def test_estimators_and_protocols_never_meet() -> None:
+    for path in MODULES:
+        place, names = str(path.relative_to(ROOT)), imported(path, inside_functions=True)
+        if "compute/estimators" in place:
+            assert not touches(names, "study.compute.protocols")
+        if "compute/protocols" in place:
+            assert not touches(names, "study.compute.estimators")
+
+
+def test_specs_come_before_everything() -> None:
+    for path in (ROOT / "study" / "specs").glob("*.py"):
+        names = imported(path, inside_functions=True)
+        assert all(name.startswith(("study.specs", "study.errors")) for name in names if name.startswith("study"))
+
+
+@pytest.mark.parametrize("arguments", ["-c 'import study'", "-m study --help"])
+def test_a_start_loads_nothing_heavy(arguments: str) -> None:
+    code = f"{sys.executable} -X importtime {arguments}"
+    done = subprocess.run(code, shell=True, cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert "study" in loaded
+    assert loaded.isdisjoint(HEAVY)

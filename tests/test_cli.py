@@ -1,0 +1,147 @@
+"""The command line, typed as a user would."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.experiments import study, tiny
+
+WITHOUT_TORCH = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "torch":
+            raise ImportError("torch is blocked")
+sys.meta_path.insert(0, Block())
+"""
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ran")
+    tiny(folder)
+    done = study(folder, "run", "tiny.toml", "--workers", "2")
+    assert done.returncode == 0, done.stderr
+    (folder / "stdout").write_text(done.stdout)
+    (folder / "stderr").write_text(done.stderr)
+    return folder
+
+
+def test_run_prints_agreement_and_the_figures(ran: Path) -> None:
+    printed = (ran / "stdout").read_text()
+    assert "spearman" in printed
+    assert "certified" in printed
+    assert "2/2" not in printed  # two seeds × two test rows: four correlations a cell
+    assert "4/4" in printed
+    figures = [Path(line.removeprefix("figure: ")) for line in printed.splitlines() if line.startswith("figure: ")]
+    assert figures
+    assert all((ran / figure).is_file() for figure in figures)
+
+
+def test_progress_is_plain_lines_on_standard_error(ran: Path) -> None:
+    progress = (ran / "stderr").read_text()
+    assert "4/4 trials done" in progress
+    assert "left" in progress
+    assert "\r" not in progress
+
+
+def test_a_second_run_trains_nothing(ran: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (ran / "results/tiny/records").iterdir()}
+    done = study(ran, "run", "tiny.toml")
+    assert done.returncode == 0
+    assert "4 done, 0 failed, 0 to run" in done.stdout
+    assert before == {path: path.stat().st_mtime_ns for path in (ran / "results/tiny/records").iterdir()}
+
+
+def test_dry_run_predicts_and_writes_nothing(tmp_path: Path) -> None:
+    tiny(tmp_path)
+    done = study(tmp_path, "run", "tiny.toml", "--dry-run", "--set", "seed=5")
+    assert done.returncode == 0
+    assert "2 trials" in done.stdout
+    assert "26 networks" in done.stdout  # two trials × (base + 2 protocols × (null + 5 removals))
+    assert "MB of records" in done.stdout
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_export_has_the_columns_of_the_contract(ran: Path, ending: str) -> None:
+    assert study(ran, "export", "tiny.toml", "--out", f"pairs.{ending}").returncode == 0
+    pairs = getattr(pd, f"read_{ending}")(ran / f"pairs.{ending}")
+    assert list(pairs.columns) == [
+        *("experiment", "trial", "seed", "model.depth", "estimator", "protocol", "train_row", "test_row"),
+        *("predicted", "actual", "actual_raw", "flag"),
+    ]
+    assert len(pairs) == 4 * 2 * 5 * 2  # trials × protocols × removed rows × test rows
+    assert set(pairs["test_row"]) == {83, 10}
+    assert pairs[["predicted", "actual", "actual_raw"]].notna().all().all()
+
+
+def test_export_of_trials(ran: Path) -> None:
+    assert study(ran, "export", "tiny.toml", "--out", "t.csv", "--table", "trials").returncode == 0
+    assert len(pd.read_csv(ran / "t.csv")) == 4 * 2
+
+
+def test_status_and_list_and_check(ran: Path) -> None:
+    assert "4 done, 0 pending, 0 failed" in study(ran, "status", "tiny.toml").stdout
+    assert study(ran, "check").returncode == 0
+    (ran / "experiments").mkdir(exist_ok=True)
+    (ran / "experiments/tiny.toml").write_text((ran / "tiny.toml").read_text())
+    assert "tiny: 4/4 trials done" in study(ran, "list").stdout
+
+
+def test_tables_and_figures_are_rebuilt_without_torch(ran: Path) -> None:
+    site = ran / "site"
+    site.mkdir(exist_ok=True)
+    (site / "sitecustomize.py").write_text(WITHOUT_TORCH)
+    (ran / "results/tiny/tables/cells.csv").unlink()
+    root = str(Path(__file__).parent.parent)
+    for command in ("tables", "figures"):
+        done = study(ran, command, "tiny.toml", PYTHONPATH=f"{site}:{root}")
+        assert done.returncode == 0, done.stderr
+    assert (ran / "results/tiny/tables/cells.csv").is_file()
+    blocked = study(ran, "run", "tiny.toml", "--set", "seed=99", "--results", "none", PYTHONPATH=f"{site}:{root}")
+    assert blocked.returncode == 1  # the block works: computing does need torch
+
+
+def test_a_damaged_record_is_found_and_computed_again(ran: Path) -> None:
+    target = sorted((ran / "results/tiny/records").iterdir())[0]
+    whole = target.read_bytes()
+    for damage in (whole[:-1], whole[:300], b"", whole[:400] + bytes([whole[400] ^ 1]) + whole[401:]):
+        target.write_bytes(damage)
+        checked = study(ran, "check", "tiny.toml")
+        assert checked.returncode == 1
+        assert target.name in checked.stdout
+    done = study(ran, "run", "tiny.toml")
+    assert "3 done" in done.stdout
+    assert study(ran, "check", "tiny.toml").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "nowhere.toml"], "nowhere.toml"),
+        (["run", "tiny.toml", "--set", "model.dept=3"], "model.depth"),
+        (["run", "tiny.toml", "--set", "training.optimizer=adma"], "adam"),
+        (["run", "tiny.toml", "--set", "points.train_count=1000"], "148"),
+        (["run", "tiny.toml", "--workers", "0"], "0"),
+        (["run", "tiny.toml", "--workers", "1", "--scheduler", "tcp://x:1"], "one of them"),
+        (["tables", "tiny.toml"], "study run tiny"),
+        (["nonsense"], "nonsense"),
+    ],
+)
+def test_wrong_use_is_one_message_and_exit_code_2(tmp_path: Path, arguments: list[str], said: str) -> None:
+    tiny(tmp_path)
+    done = study(tmp_path, *arguments)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_an_unreachable_scheduler_is_said(tmp_path: Path) -> None:
+    tiny(tmp_path)
+    done = study(tmp_path, "run", "tiny.toml", "--scheduler", "tcp://127.0.0.1:1")
+    assert done.returncode == 2
+    assert "tcp://127.0.0.1:1" in done.stderr
+    assert "Traceback" not in done.stderr

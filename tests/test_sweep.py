@@ -1,0 +1,173 @@
+"""Sweeps on processes: interrupted, killed, doubled, distributed; what is stored is always the same."""
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from study import trials
+from study.evidence.store import Store
+from study.progress import Progress, duration
+from study.sweep import plan
+from tests.experiments import environment, start, study, tiny
+
+KILLS = 20
+
+
+def pairs(folder: Path) -> pd.DataFrame:
+    done = study(folder, "export", "tiny.toml", "--out", "pairs.parquet")
+    assert done.returncode == 0, done.stderr
+    return pd.read_parquet(folder / "pairs.parquet")
+
+
+def undisturbed(folder: Path, **sizes: int) -> pd.DataFrame:
+    tiny(folder, **sizes)
+    assert study(folder, "run", "tiny.toml", "--workers", "1").returncode == 0
+    return pairs(folder)
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_and_resumed(tmp_path: Path) -> None:
+    sizes = {"steps": 6000, "seeds": 40}
+    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    whole.mkdir(), torn.mkdir()
+    tiny(torn, **sizes)
+    generator, records = random.Random(0), torn / "results/tiny/records"
+    seen: dict[str, int] = {}
+    partial = 0
+    for _ in range(KILLS):
+        process = start(torn, "run", "tiny.toml", "--workers", "2", "--set", "training.steps=6000")
+        time.sleep(generator.uniform(0.3, 6.0))
+        kill(process)
+        now = {path.name: path.stat().st_mtime_ns for path in records.glob("*.npz")}
+        assert seen.items() <= now.items()  # a finished record was not computed again
+        partial += 0 < len(now) < 80
+        seen = now
+    assert study(torn, "run", "tiny.toml").returncode == 0
+    now = {path.name: path.stat().st_mtime_ns for path in records.glob("*.npz")}
+    assert seen.items() <= now.items()
+    assert len(now) == 80
+    assert partial > 0  # some kill did fall inside the sweep
+    pd.testing.assert_frame_equal(pairs(torn), undisturbed(whole, **sizes), check_exact=True)
+
+
+def test_an_interrupt_leaves_a_resumable_state(tmp_path: Path) -> None:
+    tiny(tmp_path, steps=200_000, seeds=3)
+    process = start(tmp_path, "run", "tiny.toml", "--workers", "1")
+    assert process.stderr is not None
+    process.stderr.readline()  # progress has begun
+    time.sleep(4)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command continues" in errors
+    assert "Traceback" not in errors
+    assert "pending" in study(tmp_path, "status", "tiny.toml").stdout
+
+
+def test_two_runs_on_one_directory_agree_with_one(tmp_path: Path) -> None:
+    both, alone = tmp_path / "both", tmp_path / "alone"
+    both.mkdir(), alone.mkdir()
+    tiny(both)
+    processes = [start(both, "run", "tiny.toml", "--workers", "1") for _ in range(2)]
+    assert [process.wait(timeout=240) for process in processes] == [0, 0]
+    assert study(both, "check", "tiny.toml").returncode == 0
+    pd.testing.assert_frame_equal(pairs(both), undisturbed(alone), check_exact=True)
+
+
+def test_numbers_do_not_depend_on_workers_units_or_order(tmp_path: Path) -> None:
+    parts, alone = tmp_path / "parts", tmp_path / "alone"
+    parts.mkdir(), alone.mkdir()
+    tiny(parts)
+    for seed in (1, 0):  # each trial in a unit of its own, in another order, by two workers
+        assert study(parts, "run", "tiny.toml", "--workers", "2", "--set", f"seed={seed}").returncode == 0
+    pd.testing.assert_frame_equal(pairs(parts), undisturbed(alone), check_exact=True)
+
+
+def test_a_scheduler_that_exists_is_used(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"tcp://127.0.0.1:{port}"
+    modules = [["distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"],
+               ["distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard"]]  # fmt: skip
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment(), "cwd": tmp_path}
+    processes = [subprocess.Popen([sys.executable, "-m", *module], **quiet) for module in modules]  # type: ignore[call-overload]
+    try:
+        tiny(tmp_path)
+        time.sleep(3)
+        done = study(tmp_path, "run", "tiny.toml", "--scheduler", address)
+        assert done.returncode == 0, done.stderr
+        assert len(list((tmp_path / "results/tiny/records").glob("*.npz"))) == 4
+    finally:
+        for process in processes:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+def test_a_trial_that_raises_is_a_failure_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n"
+        "def network(inputs, outputs, width):\n"
+        "    if width == 4: raise RuntimeError('no width of four')\n"
+        "    return nn.Sequential(nn.Linear(inputs, width), nn.Tanh(), nn.Linear(width, outputs))\n"
+    )
+    spec = tiny(tmp_path, steps=20, seeds=1)
+    text = (
+        spec.read_text()
+        .replace('kind = "mlp"', 'kind = "mine:network"')
+        .replace('"model.depth" = [1, 2]', '"model.width" = [3, 4]')
+    )
+    spec.write_text(text)
+    done = study(tmp_path, "run", "tiny.toml")
+    assert done.returncode == 1
+    assert "no width of four" in done.stderr
+    assert "1 done, 0 pending, 1 failed" in study(tmp_path, "status", "tiny.toml").stdout
+    again = study(tmp_path, "run", "tiny.toml")  # a failure is kept, not retried unasked
+    assert "1 failed, 0 to run" in again.stdout
+    assert again.returncode == 1
+    (tmp_path / "mine.py").write_text((tmp_path / "mine.py").read_text().replace("width == 4", "False"))
+    assert study(tmp_path, "run", "tiny.toml").returncode == 0  # the factory is part of the key: all is new
+
+
+def test_failed_trials_run_again_when_asked(tmp_path: Path) -> None:
+    spec = tiny(tmp_path, steps=20, seeds=1)
+    experiment = trials.load(spec)
+    store = Store(tmp_path / "results", "tiny")
+    from study.records import Failure
+
+    store.write_failure(Failure(experiment.trials[0].key, {}, "it failed", ""))
+    assert (plan(experiment, store).pending, plan(experiment, store).failed) == (1, 1)
+    assert plan(experiment, store, retry_failed=True).pending == 2
+    assert study(tmp_path, "run", "tiny.toml", "--retry-failed").returncode == 0
+    assert store.failed() == set()
+
+
+def test_units_hold_one_family_and_a_bounded_time(tmp_path: Path) -> None:
+    experiment = trials.load(tiny(tmp_path, steps=60_000, seeds=200))
+    work = plan(experiment, Store(tmp_path / "results", "tiny"))
+    assert sum(map(len, work.units)) == 400
+    for unit in work.units:
+        assert len({trial.settings.model.depth for trial in unit}) == 1
+        assert len(unit) <= 64
+
+
+def test_progress_weighs_units_by_their_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress(total=10, done=2, cost=100.0)
+    progress.started -= 30  # half a minute ago
+    progress.advance(3, 1, 25.0)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1] == "5/10 trials done, 1 failed, about 2 min left"  # a quarter took 30 s
+    assert [duration(s) for s in (5, 89, 600, 7500)] == ["5 s", "89 s", "10 min", "2 h 05 min"]
