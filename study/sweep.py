@@ -96,7 +96,7 @@ def _units(trials: Sequence[Trial], seconds: dict[str, float]) -> list[list[Tria
     units: list[list[Trial]] = []
     for members in families.values():
         unit: list[Trial] = []
-        for trial in members:
+        for trial in sorted(members, key=lambda t: t.settings.seed):  # trials of one base network meet in a unit
             if unit and (
                 len(unit) == UNIT_TRIALS or sum(seconds[t.key] for t in unit) + seconds[trial.key] > UNIT_SECONDS
             ):
@@ -117,6 +117,8 @@ def run(
     progress = Progress(len(experiment.trials), work.done, sum(work.costs.values()))
     try:
         with client(workers, scheduler, len(work.units)) as dask_client:
+            if device != "cpu":
+                dask_client.submit(check_device, device, pure=False).result()
             for unit, outcomes in _results(dask_client, work.units, device):
                 for outcome in outcomes:
                     written, failed = _keep(store, outcome, written, failed)
@@ -162,6 +164,19 @@ def run_unit(unit: list[Trial], device: str) -> list[Record | Failure]:
     return trial.run_unit(unit, device)
 
 
+def check_device(device: str) -> None:
+    """StudyError, before any trial fails, when a worker cannot use this torch device."""
+    import torch
+
+    try:
+        torch.zeros(1, dtype=torch.float64, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:  # torch raises each of these, by device and build
+        reason = str(error).partition("\n")[0]
+        raise StudyError(
+            f"--device {device}: a worker cannot use it ({reason}); leave it out to run on the CPU"
+        ) from None
+
+
 @contextlib.contextmanager
 def client(workers: int | None, scheduler: str | None, units: int) -> Iterator[Any]:
     """A Dask client: of an existing scheduler by address, else of single-threaded processes on this machine."""
@@ -170,7 +185,7 @@ def client(workers: int | None, scheduler: str | None, units: int) -> Iterator[A
 
     settings = {
         "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
-        "distributed.logging.distributed": "error",
+        "distributed.logging.distributed": "critical",
         "distributed.admin.log-format": "%(message)s",
     }
     with dask.config.set(settings):
@@ -192,7 +207,7 @@ def client(workers: int | None, scheduler: str | None, units: int) -> Iterator[A
                 processes=True,
                 dashboard_address=None,
                 memory_limit=0,
-                silence_logs="ERROR",
+                silence_logs="CRITICAL",
             ) as cluster,
             Client(cluster) as connection,
         ):

@@ -139,6 +139,16 @@ def test_wrong_use_is_one_message_and_exit_code_2(tmp_path: Path, arguments: lis
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.parametrize("device", ["cuda:99", "abacus"])
+def test_a_device_that_is_not_there_fails_no_trial(tmp_path: Path, device: str) -> None:
+    tiny(tmp_path)
+    done = study(tmp_path, "run", "tiny.toml", "--workers", "1", "--device", device)
+    assert done.returncode == 2, done.stderr
+    assert f"--device {device}" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "results/tiny/failures").exists()
+
+
 def test_an_unreachable_scheduler_is_said(tmp_path: Path) -> None:
     tiny(tmp_path)
     done = study(tmp_path, "run", "tiny.toml", "--scheduler", "tcp://127.0.0.1:1")

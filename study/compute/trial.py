@@ -56,12 +56,21 @@ def run_trials(trials: Sequence[Trial], device: str = "cpu") -> list[Record]:
     """Train all bases as one stack; predict and choose removals trial by trial; retrain by each protocol; certify; record."""
     started = time.perf_counter()
     problems = [problem(trial, device) for trial in trials]
-    bases = fitting.scratch(problems, [p.weights for p in problems])
+    bases = _bases(problems)
     runs = [_prepare(trial, p, base[0]) for trial, p, base in zip(trials, problems, bases, strict=True)]
     retrained = _retrain(runs)
     parts = [_record(run, retrained[k]) for k, run in enumerate(runs)]
     seconds = (time.perf_counter() - started) / len(trials)
     return [_with_provenance(record, run, device, seconds) for record, run in zip(parts, runs, strict=True)]
+
+
+def _bases(problems: Sequence[Problem]) -> list[Tensor]:
+    """Trained parameters [1, P] of every problem; trials that differ only in what is asked of the network share one."""
+    names = [p.settings.model_dump_json(include={"data", "model", "training", "seed"}) for p in problems]
+    distinct = dict(zip(names, problems, strict=True))
+    trained = fitting.scratch(list(distinct.values()), [p.weights for p in distinct.values()])
+    by_name = dict(zip(distinct, trained, strict=True))
+    return [by_name[name] for name in names]
 
 
 def _prepare(trial: Trial, p: Problem, theta: Tensor) -> Run:
