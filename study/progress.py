@@ -20,7 +20,7 @@ class Progress:
         """A unit has ended: so many trials, of so much predicted cost; failed is the count so far."""
         self.done, self.failed, self.spent = self.done + trials, failed, self.spent + cost
         elapsed = time.monotonic() - self.started
-        left = elapsed * (self.cost - self.spent) / self.spent if self.spent else 0.0
+        left = elapsed * max(self.cost - self.spent, 0.0) / self.spent if self.spent else 0.0
         self._show(f"about {duration(left)} left")
 
     def close(self) -> None:

@@ -1,0 +1,198 @@
+"""Estimators against closed forms, dense autograd and central differences in a row's weight."""
+
+import numpy as np
+import pytest
+import torch
+
+from study.compute import estimators, newton, protocols
+from study.compute.fitting import Job
+from study.compute.problems import Fitted
+from study.specs import Exact, Ggn, Identity, Stationary
+from tests import cases
+
+RIDGE = {
+    "data.name": "diabetes",
+    "data.test_rows": [0, 5, 200],
+    "model.kind": "linear",
+    "training.polish": True,
+    "training.weight_decay": 0.03,
+}
+POLISHED = {"training.polish": True, "training.weight_decay": 0.02}
+ROWS = [3, 40, 77, 110]
+
+
+def dense(fitted):
+    """Hessian [P, P], row gradients [n, P] and test gradients [T, P] by autograd on the plain module."""
+    objective, target = fitted.problem.objective, fitted.target
+    value = cases.plain_value(objective, fitted.problem.weights)
+    train, test = (cases.plain_outputs(objective.network, rows.x) for rows in (objective, target))
+    rows = torch.func.jacrev(lambda theta: cases.plain_losses(train(theta), objective.y, objective.task))(fitted.theta)
+    tests = torch.func.jacrev(lambda theta: cases.plain_losses(test(theta), target.y, objective.task))(fitted.theta)
+    return torch.func.hessian(value)(fitted.theta), rows, tests
+
+
+def solved(fitted, weights):
+    """The test quantity [S, T] at the minima of J_w for weights [S, n], reached from θ*."""
+    start = fitted.theta.expand(len(weights), -1).clone()
+    found = newton.minimise(fitted.problem.objective, start, weights, 1e-13, 12)
+    assert (found.gradient_norm < 1e-11).all()
+    return fitted.target.values(found.theta)
+
+
+def test_ridges_actual_change_is_the_predicted_one_over_one_minus_leverage(tmp_path):
+    fitted = cases.fitted(tmp_path, RIDGE)
+    x, y = cases.rows_of(fitted.problem)
+    n, change = len(x), estimators.predict(fitted, Exact()).change.numpy()
+    hessian = x.T @ x / n + 0.03 * np.eye(x.shape[1])
+    leverage = np.einsum("ip,ip->i", x, np.linalg.solve(hessian, x.T).T) / n
+    predicted = change / (1 - leverage)[:, None]
+    for i in range(n):
+        kept = np.arange(n) != i
+        actual = np.linalg.solve(hessian - np.outer(x[i], x[i]) / n, x[kept].T @ y[kept] / n) - fitted.theta.numpy()
+        np.testing.assert_allclose(predicted[i], actual, rtol=0, atol=1e-10)
+    removed = torch.arange(0, n, 40)
+    weights = torch.cat([fitted.problem.weights, fitted.problem.removal_weights(removed)])
+    [end] = protocols.retrain([Job(fitted.problem, fitted.theta.expand(len(weights), -1), weights)], Stationary())
+    np.testing.assert_allclose((end.theta[1:] - end.theta[0]).numpy(), predicted[removed], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("removal", ["zero_weight", "renormalise"])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"model.kind": "linear"}, {"data.name": "diabetes", "model.width": 2}],
+    ids=["mlp", "linear", "regression"],
+)
+def test_a_central_difference_in_the_weight_is_the_prediction(tmp_path, removal, changes):
+    fitted = cases.fitted(tmp_path, {**POLISHED, **changes, "points.removal": removal})
+    predicted = estimators.predict(fitted, Exact()).delta[ROWS]
+    base = fitted.problem.weights
+    towards = fitted.problem.removal_weights(torch.tensor(ROWS)) - base
+    expected = (solved(fitted, base + 1e-3 * towards) - solved(fitted, base - 1e-3 * towards)) / 2e-3
+    torch.testing.assert_close(predicted, expected, rtol=1e-4, atol=2e-9)
+    assert predicted.abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("removal", ["zero_weight", "renormalise"])
+def test_the_weights_of_a_removal(tmp_path, removal):
+    fitted = cases.fitted(tmp_path, {"points.removal": removal, "training.steps": 1})
+    weights = fitted.problem.removal_weights(torch.tensor([4, 9]))
+    n = weights.shape[1]
+    others = 1 / n if removal == "zero_weight" else 1 / (n - 1)
+    expected = np.full((2, n), others)
+    expected[0, 4] = expected[1, 9] = 0
+    np.testing.assert_allclose(weights, expected, rtol=1e-15)
+
+
+def test_the_two_sum_rules(tmp_path):
+    fitted = cases.fitted(tmp_path, POLISHED)
+    hessian, _, tests = dense(fitted)
+    expected = -0.02 * tests @ torch.linalg.solve(hessian, fitted.theta)
+    torch.testing.assert_close(estimators.predict(fitted, Exact()).delta.sum(dim=0), expected, rtol=1e-7, atol=1e-10)
+    assert expected.abs().min() > 1e-3
+    other = cases.fitted(tmp_path, {**POLISHED, "points.removal": "renormalise"})
+    delta = estimators.predict(other, Exact()).delta
+    torch.testing.assert_close(delta.sum(dim=0), torch.zeros_like(delta[0]), rtol=0, atol=1e-8)
+    assert delta.abs().sum(dim=0).min() > 1e-2
+
+
+@pytest.mark.parametrize("removal", ["zero_weight", "renormalise"])
+def test_away_from_a_minimum_the_prediction_is_the_general_one(tmp_path, removal):
+    fitted = cases.fitted(tmp_path, {"training.steps": 3, "training.weight_decay": 0.3, "points.removal": removal})
+    hessian, rows, tests = dense(fitted)
+    change = fitted.problem.removal_weights(torch.arange(len(rows))) - fitted.problem.weights
+    expected = -torch.linalg.solve(hessian + 0.1 * torch.eye(len(hessian)), (change @ rows).T).T
+    found = estimators.predict(fitted, Exact(damping=0.1))
+    torch.testing.assert_close(found.change, expected, rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(found.delta, expected @ tests.T, rtol=1e-7, atol=1e-9)
+    assert found.evidence["residual"] < 1e-9
+
+
+def test_identity_is_the_gradient_product_over_n(tmp_path):
+    fitted = cases.fitted(tmp_path, {"training.steps": 20})
+    _, rows, tests = dense(fitted)
+    torch.testing.assert_close(estimators.predict(fitted, Identity()).delta, rows @ tests.T / len(rows))
+
+
+def test_ggn_is_exact_for_a_linear_softmax_model_and_not_for_a_perceptron(tmp_path):
+    linear = cases.fitted(tmp_path, {"model.kind": "linear"})
+    torch.testing.assert_close(estimators.predict(linear, Ggn()).change, estimators.predict(linear, Exact()).change)
+    mlp = cases.fitted(tmp_path, {"training.steps": 10})
+    exact, ggn = (estimators.predict(mlp, settings).change for settings in (Exact(), Ggn()))
+    assert (exact - ggn).norm() > 1e-2 * exact.norm()
+
+
+def test_ggn_is_the_solve_with_the_gauss_newton_matrix(tmp_path):
+    fitted = cases.fitted(tmp_path, {"training.steps": 10, "training.weight_decay": 0.05})
+    objective, (_, rows, tests) = fitted.problem.objective, dense(fitted)
+    outputs = cases.plain_outputs(objective.network, objective.x)
+    jacobian, p = torch.func.jacrev(outputs)(fitted.theta), torch.softmax(outputs(fitted.theta), dim=1)
+    curvature = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
+    matrix = torch.einsum("ncp,ncd,ndq->pq", jacobian, curvature, jacobian) / len(rows) + (0.05 + 0.2) * torch.eye(
+        len(fitted.theta)
+    )
+    expected = rows @ torch.linalg.solve(matrix, tests.T) / len(rows)
+    torch.testing.assert_close(estimators.predict(fitted, Ggn(damping=0.2)).delta, expected, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("parameters", ["last_layer", ["layer1.bias", "output.weight"]])
+@pytest.mark.parametrize("kind", [Exact, Identity])
+def test_a_subset_of_parameters_moves_alone(tmp_path, kind, parameters):
+    fitted = cases.fitted(tmp_path, POLISHED)
+    hessian, rows, tests = dense(fitted)
+    layer1, bias1, weight2, bias2 = torch.arange(len(fitted.theta)).split([12, 3, 9, 3])
+    chosen = torch.cat([weight2, bias2] if parameters == "last_layer" else [bias1, weight2])
+    matrix = hessian[chosen][:, chosen] if kind is Exact else torch.eye(len(chosen), dtype=torch.float64)
+    found = estimators.predict(fitted, kind(parameters=parameters))
+    expected = rows[:, chosen] @ torch.linalg.solve(matrix, tests[:, chosen].T) / len(rows)
+    torch.testing.assert_close(found.delta, expected, rtol=1e-7, atol=1e-9)
+    assert (found.change[:, layer1] == 0).all()
+    assert found.evidence["parameters"] == len(chosen)
+
+
+def test_an_indefinite_hessian_is_flagged_until_damped(tmp_path):
+    trained = cases.fitted(tmp_path, {"training.steps": 1, "training.weight_decay": 1e-4})
+    fitted = Fitted(trained.problem, 2 * trained.problem.network.initial(1), trained.target)
+    values = np.linalg.eigvalsh(dense(fitted)[0].numpy())
+    found = estimators.predict(fitted, Exact())
+    assert values[0] < -1e-3
+    assert found.flags == ["indefinite"]
+    assert found.evidence["negative_eigenvalues"] == found.evidence["negative_after_damping"] == (values < 0).sum()
+    assert found.evidence["smallest_eigenvalue"] == pytest.approx(values[0])
+    assert found.evidence["largest_eigenvalue"] == pytest.approx(values[-1])
+    assert found.evidence["condition_number"] == pytest.approx(np.abs(values).max() / np.abs(values).min(), rel=1e-6)
+    damped = estimators.predict(fitted, Exact(damping=1.5 * abs(values[0])))
+    assert (damped.flags, damped.evidence["negative_after_damping"]) == ([], 0)
+    assert estimators.predict(fitted, Ggn()).flags == []
+
+
+@pytest.mark.parametrize("kind", [Exact, Ggn])
+def test_a_singular_hessian_is_flagged_until_damped(tmp_path, kind):
+    """Without a penalty a softmax model may add a constant to all its outputs: one null direction a feature, and the bias."""
+    fitted = cases.fitted(tmp_path, {"model.kind": "linear", "training.weight_decay": 0, "training.steps": 5})
+    found = estimators.predict(fitted, kind())
+    assert found.flags == ["singular"]
+    assert found.evidence["dropped_directions"] == 5
+    assert torch.isfinite(found.delta).all()
+    hessian, rows, tests = dense(fitted)
+    expected = rows @ torch.linalg.pinv(hessian, rtol=1e-12) @ tests.T / len(rows)
+    torch.testing.assert_close(found.delta, expected, rtol=1e-7, atol=1e-9)
+    assert estimators.predict(fitted, kind(damping=0.1)).flags == []
+
+
+def test_a_network_of_nan_predicts_nan_without_an_exception(tmp_path):
+    trained = cases.fitted(tmp_path, {"training.steps": 1})
+    fitted = Fitted(trained.problem, torch.full_like(trained.theta, torch.nan), trained.target)
+    for settings in (Exact(), Ggn(), Identity()):
+        assert torch.isnan(estimators.predict(fitted, settings).delta).all()
+
+
+def test_the_plug_in_is_the_change_of_the_target_at_the_predicted_parameters(tmp_path):
+    fitted, record = cases.fitted(tmp_path, POLISHED), cases.record(tmp_path, POLISHED)
+    hessian, rows, _ = dense(fitted)
+    moved = fitted.theta + torch.linalg.solve(hessian, rows.T).T / len(rows)
+    outputs = cases.plain_outputs(fitted.problem.network, fitted.target.x)
+    losses = torch.stack(
+        [cases.plain_losses(outputs(theta), fitted.target.y, "classification") for theta in [fitted.theta, *moved]]
+    )
+    np.testing.assert_allclose(record.arrays["plugin/exact"], losses[1:] - losses[0], rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(record.arrays["predicted_norm/exact"], (moved - fitted.theta).norm(dim=1), rtol=1e-6)
