@@ -29,7 +29,8 @@ def test_test_points(test, expected):
 
 
 def test_of_an_even_number_the_lower_median_is_taken():
-    assert points.test_positions(Points(test="median_loss"), TEST_ROWS[:4], TEST_LOSSES[:4]).tolist() == [0]
+    for test in ("median_loss", {"quantiles": [0.5]}):
+        assert points.test_positions(Points(test=test), TEST_ROWS[:4], TEST_LOSSES[:4]).tolist() == [0]
 
 
 def chosen(train, count=2, test_points=2, **keys):

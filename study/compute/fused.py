@@ -4,11 +4,13 @@ It is compiled once per shape with the machine's own C++ compiler and cached on 
 autograd, which agrees to rounding only; which of the two ran is therefore part of every record.
 """
 
+import atexit
 import ctypes
 import functools
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -57,10 +59,8 @@ def _call(library: ctypes.CDLL, x: Tensor, y: Tensor, weights: Tensor, theta: Te
 
 @functools.cache
 def _library(dimensions: tuple[int, ...], activation: str, task: str, dtype: torch.dtype) -> ctypes.CDLL | None:
-    compiler = next(
-        (found for name in ("c++", "g++", "clang++") if (found := shutil.which(os.environ.get("CXX", name)))), None
-    )
-    if compiler is None or os.environ.get("STUDY_EAGER") == "1":
+    compiler = _compiler()
+    if not compiler or os.environ.get("STUDY_EAGER") == "1":
         return None
     sizes = {
         "INPUTS": dimensions[0],
@@ -79,26 +79,40 @@ def _library(dimensions: tuple[int, ...], activation: str, task: str, dtype: tor
     return None
 
 
-def _compile(compiler: str, flags: list[str]) -> ctypes.CDLL | None:
+def _compiler() -> list[str]:
+    """The C++ compiler as words of a command, `CXX` first; empty where there is none."""
+    for name in (os.environ.get("CXX", ""), "c++", "g++", "clang++"):
+        words = shlex.split(name)
+        if words and shutil.which(words[0]):
+            return words
+    return []
+
+
+def _compile(compiler: list[str], flags: list[str]) -> ctypes.CDLL | None:
     """The shared library, from the cache or newly built; None where this compiler cannot build or load it."""
-    identity = "\n".join([SOURCE.read_text(), compiler, *flags, _processor()])
+    identity = "\n".join([SOURCE.read_text(), *compiler, *flags, _processor()])
     path = _cache() / f"fused-{hashlib.sha256(identity.encode()).hexdigest()[:32]}.so"
-    if not path.exists():
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            built = Path(folder) / path.name
-            done = subprocess.run(
-                [compiler, *flags, str(SOURCE), "-o", str(built), "-lm"], capture_output=True, check=False
-            )
-            if done.returncode != 0:
-                return None
+    for _ in range(2):  # a second time where the cached library turns out to be damaged
+        if not path.exists() and not _build([*compiler, *flags, str(SOURCE), "-lm"], path):
+            return None
+        try:
+            return ctypes.CDLL(str(path))
+        except OSError:
+            path.unlink(missing_ok=True)
+    return None
+
+
+def _build(command: list[str], path: Path) -> bool:
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        built = Path(folder) / path.name
+        done = subprocess.run([*command, "-o", str(built)], capture_output=True, check=False)
+        if done.returncode == 0:
             os.replace(built, path)  # two processes may build the same kernel at once
-    try:
-        return ctypes.CDLL(str(path))
-    except OSError:
-        return None
+        return done.returncode == 0
 
 
 def _cache() -> Path:
+    """$STUDY_CACHE or the user's cache; where neither can be written, a folder of this process."""
     root = os.environ.get("STUDY_CACHE") or os.path.join(
         os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "study"
     )
@@ -107,9 +121,14 @@ def _cache() -> Path:
         tempfile.TemporaryFile(dir=root).close()  # an existing folder may still refuse to be written
         return Path(root)
     except OSError:
-        fallback = Path(tempfile.gettempdir()) / f"study-{os.getuid()}"
-        fallback.mkdir(mode=0o700, exist_ok=True)
-        return fallback
+        return _own_folder()
+
+
+@functools.lru_cache(maxsize=1)
+def _own_folder() -> Path:
+    folder = tempfile.TemporaryDirectory(prefix="study-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
 
 
 @functools.lru_cache(maxsize=1)

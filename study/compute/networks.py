@@ -26,7 +26,7 @@ class Network(ABC):
         """The module as a user of torch would get it after `torch.manual_seed(seed)` with float64 as default dtype."""
         before = torch.get_default_dtype()
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed a GPU, for good
             torch.set_default_dtype(torch.float64)
             try:
                 return self._build().double().eval()

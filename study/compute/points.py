@@ -1,5 +1,7 @@
 """Which test points a trial looks at and which training rows it removes."""
 
+import math
+
 import numpy as np
 
 from study.specs import Points
@@ -17,7 +19,8 @@ def test_positions(points: Points, test_rows: np.ndarray, losses: np.ndarray) ->
         return order[last // 2 : last // 2 + 1]
     if (rows := getattr(points.test, "rows", None)) is not None:
         return np.array([int(np.flatnonzero(test_rows == row)[0]) for row in rows])
-    ranks = [round(q * last) for q in points.test.quantiles]  # type: ignore[union-attr]
+    # the nearest rank, and of two equally near the lower one, as for the median
+    ranks = [math.ceil(q * last - 0.5) for q in points.test.quantiles]  # type: ignore[union-attr]
     return order[list(dict.fromkeys(ranks))]
 
 

@@ -14,7 +14,10 @@ HALVINGS = 25
 
 @dataclass(frozen=True)
 class Minimised:
-    """Where a stack ended. theta [B, P]; gradient_norm [B]; iterations [B] until the tolerance or the limit."""
+    """Where a stack ended. theta [B, P]; gradient_norm [B]; iterations [B].
+
+    Iterations count to the tolerance, the limit, or the line search that failed.
+    """
 
     theta: Tensor
     gradient_norm: Tensor

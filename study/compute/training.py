@@ -28,7 +28,7 @@ class Stack:
 def train(stack: Stack, theta: Tensor, training: Training, steps: int, stage: int) -> Tensor:
     """Train from theta [B, P] for `steps` steps (L-BFGS: at most) with fresh optimiser state; returns the end [B, P].
 
-    The dtype is theta's. A network that diverges ends in NaN or infinity and touches no other; chunks only bound memory.
+    The dtype is theta's. A network that diverges ends in NaN or infinity and touches no other; chunks keep it in cache.
     """
     width = max(16, CHUNK_BYTES // (theta.shape[1] * theta.element_size()) // 16 * 16)
     parts = [slice(start, start + width) for start in range(0, len(theta), width)]

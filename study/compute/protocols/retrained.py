@@ -7,7 +7,8 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Retrained:
-    """A trial's null (first) and its removals: theta [R + 1, P] in float64, iterations [R + 1]; seconds: its share of time."""
+    """A trial's null (first) and its removals: theta [R + 1, P] in float64, iterations [R + 1]: of the solver, or
+    the steps asked for where training is first-order; seconds: this trial's share of the protocol's time."""
 
     theta: Tensor
     iterations: Tensor
