@@ -1,7 +1,6 @@
 """The command line: the only place besides the sweep where computing and reading meet."""
 
 import os
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -86,9 +85,6 @@ def run(
     _describe(experiment, work, cores)
     if dry_run:
         return
-    if work.units and not any(map(shutil.which, filter(None, [os.environ.get("CXX"), "c++", "g++", "clang++"]))):
-        click.echo("no C++ compiler found: networks train without the fused kernel, about ten times slower", err=True)
-    store.write_spec(experiment.text)
     outcome = sweep.run(experiment, store, work, workers, scheduler, device)
     if outcome.interrupted:
         click.echo(f"interrupted: {outcome.written} records were written; the same command continues", err=True)
@@ -97,6 +93,10 @@ def run(
     if len(store.done() & {t.key for t in experiment.trials}):
         tables, written = _rebuild(experiment, store, figures=True)
         click.echo(headline.text(tables))
+        if overrides:
+            click.echo(
+                f"tables and figures show the trials of this command; `study figures {spec}` shows those of the spec"
+            )
         for path in written:
             if path.suffix == ".png":
                 click.echo(f"figure: {path}")
@@ -108,6 +108,7 @@ def run(
 
 
 def _describe(experiment: Any, work: Any, workers: int) -> None:
+    from study import costs
     from study.progress import duration
 
     lines = [
@@ -117,7 +118,7 @@ def _describe(experiment: Any, work: Any, workers: int) -> None:
         lines.append(f"{work.damaged} damaged records will be computed again")
     if work.pending:
         lines.append(
-            f"to train: {work.networks} networks; predicted: about {duration(work.seconds / workers)} on {workers} "
+            f"to train: {work.networks} networks; predicted: about {duration(costs.START_UP + work.seconds / workers)} on {workers} "
             f"{'worker' if workers == 1 else 'workers'}, {work.bytes / 1e6:.1f} MB of records"
         )
     for line in lines:
@@ -157,7 +158,7 @@ def status(spec: str, workers: int | None, results: str) -> None:
     if work.pending:
         click.echo(f"time left: about {duration(work.seconds / cores)} on {cores} workers")
     for key in sorted(store.failed() & {t.key for t in experiment.trials}):
-        click.echo(f"failed {key[:12]}: {store.read_failure(key).error}")
+        click.echo(f"failed {key[:12]}: {store.failure_reason(key)}")
 
 
 @main.command()
@@ -205,6 +206,8 @@ def check(specs: tuple[str, ...], results: str) -> None:
     from study.evidence.store import Store
 
     stores = [_experiment(spec, results)[1] for spec in specs] or [Store(results, name) for name in _names(results)]
+    if not stores:
+        click.echo(f"no results in {results}")
     found = 0
     for store in stores:
         damaged = store.damaged()

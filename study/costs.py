@@ -8,6 +8,8 @@ from study.specs import Settings
 FLOPS = {"float32": 3.5e10, "float64": 1.6e10}
 STEP_OVERHEAD = 6e-7  # seconds of optimiser arithmetic per network-step
 HESSIAN_FLOPS = 6e9
+STRAGGLERS = 5  # Hessians per leave-one-out, on average: a few need many Newton steps
+START_UP = 6.0  # seconds until workers are up and their kernels compiled
 GENERIC_SLOWDOWN = 12.0  # a user's module by torch.func, against the fused kernel
 
 
@@ -51,7 +53,7 @@ def seconds(settings: Settings, sizes: Sizes) -> float:
         elif protocol.kind == "cold":
             total += stack * (training.steps * step + (20 * hessian if training.polish else 0))
         else:
-            total += stack * 3 * hessian
+            total += stack * STRAGGLERS * hessian
     return total
 
 

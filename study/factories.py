@@ -1,5 +1,6 @@
 """Users' model factories: finding the source file of `package.module:factory` without running any of it."""
 
+import ast
 import hashlib
 import importlib
 import importlib.util
@@ -8,7 +9,7 @@ import sys
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
-from study.errors import StudyError, show
+from study.errors import StudyError, show, suggestion
 
 
 def source(kind: str, folder: str) -> Path:
@@ -22,6 +23,33 @@ def source(kind: str, folder: str) -> Path:
     if found.origin is None or not found.origin.endswith(".py"):
         raise StudyError(f"model.kind = {show(kind)}: {module} has no Python source file to identify it by")
     return Path(found.origin)
+
+
+def check(kind: str, folder: str) -> None:
+    """StudyError, with the nearest name, when the module's source defines no such factory; nothing of it is run."""
+    path, name = source(kind, folder), kind.partition(":")[2]
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError) as error:
+        raise StudyError(f"model.kind = {show(kind)}: {path} cannot be read as Python: {error}") from None
+    names = _defined(tree)
+    if name not in names and "*" not in names:
+        raise StudyError(f"model.kind = {show(kind)}: {path.name} defines no {name}; {suggestion(name, sorted(names))}")
+
+
+def _defined(tree: ast.Module) -> set[str]:
+    """Names bound at the top of a module; "*" where an import or a computed definition may bind any."""
+    names: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            names |= {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+        elif not isinstance(node, ast.Expr):  # if, try, with, for: whatever they bind
+            names.add("*")
+    return names
 
 
 def source_digest(kind: str, folder: str) -> str:

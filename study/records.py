@@ -68,7 +68,7 @@ def to_bytes(record: Record) -> bytes:
         raise ValueError("an array may not be called 'header'")
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        header = json.dumps(record.header, default=_plain).encode()
+        header = json.dumps(_finite(record.header), default=_plain, allow_nan=False).encode()
         _add(archive, "header", np.frombuffer(header, dtype=np.uint8))
         for name, array in record.arrays.items():
             _add(archive, name, np.asarray(array))
@@ -128,6 +128,17 @@ def _layout(text: str) -> tuple[np.dtype, Any, tuple[int, ...]]:
     if dtype.hasobject:
         raise ValueError("an array of Python objects is never read")
     return dtype, "F" if layout["fortran_order"] else "C", tuple(layout["shape"])
+
+
+def _finite(value: Any) -> Any:
+    """Numbers that are not finite become null: JSON has no word for them."""
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    if isinstance(value, float | np.floating) and not np.isfinite(value):
+        return None
+    return value
 
 
 def _plain(value: object) -> object:

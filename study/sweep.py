@@ -72,7 +72,7 @@ def sizes(trial: Trial) -> Sizes:
 def plan(experiment: Experiment, store: Store, retry_failed: bool = False) -> Plan:
     """Which trials still have to run, grouped into units; damaged records count as missing."""
     good, damaged = store.verified_done([trial.key for trial in experiment.trials])
-    failed = set() if retry_failed else store.failed()
+    failed = set() if retry_failed else store.failed() - good
     pending = [t for t in experiment.trials if t.key not in good and t.key not in failed]
     measured = {t.key: sizes(t) for t in pending}
     seconds = {t.key: costs.seconds(t.settings, measured[t.key]) for t in pending}
@@ -117,8 +117,10 @@ def run(
     progress = Progress(len(experiment.trials), work.done, sum(work.costs.values()))
     try:
         with client(workers, scheduler, len(work.units)) as dask_client:
-            if device != "cpu":
-                dask_client.submit(check_device, device, pure=False).result()
+            compiled = dask_client.submit(check_worker, _one_of_each_network(work.units), device, pure=False).result()
+            if not compiled:
+                print("study: no C++ compiler found: networks train about ten times slower", file=sys.stderr)
+            store.write_spec(experiment.text)
             for unit, outcomes in _results(dask_client, work.units, device):
                 for outcome in outcomes:
                     written, failed = _keep(store, outcome, written, failed)
@@ -164,17 +166,17 @@ def run_unit(unit: list[Trial], device: str) -> list[Record | Failure]:
     return trial.run_unit(unit, device)
 
 
-def check_device(device: str) -> None:
-    """StudyError, before any trial fails, when a worker cannot use this torch device."""
-    import torch
+def _one_of_each_network(units: list[list[Trial]]) -> list[Trial]:
+    """A trial for every user's factory and data set; the kinds that ship are checked with the spec."""
+    trials = [t for unit in units for t in unit if t.settings.model.is_factory]
+    return list({t.settings.model_dump_json(include={"data", "model", "estimators"}): t for t in trials}.values())
 
-    try:
-        torch.zeros(1, dtype=torch.float64, device=device)
-    except (RuntimeError, AssertionError, TypeError) as error:  # torch raises each of these, by device and build
-        reason = str(error).partition("\n")[0]
-        raise StudyError(
-            f"--device {device}: a worker cannot use it ({reason}); leave it out to run on the CPU"
-        ) from None
+
+def check_worker(trials: list[Trial], device: str) -> bool:
+    """Whether a worker has a compiler; StudyError where it cannot use the device or where a user's network does not fit."""
+    from study.compute import readiness
+
+    return readiness.check(trials, device)
 
 
 @contextlib.contextmanager
@@ -205,7 +207,7 @@ def client(workers: int | None, scheduler: str | None, units: int) -> Iterator[A
                 n_workers=count,
                 threads_per_worker=1,
                 processes=True,
-                dashboard_address=None,
+                dashboard_address=":0",
                 memory_limit=0,
                 silence_logs="CRITICAL",
             ) as cluster,

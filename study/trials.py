@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study import checks
+from study import checks, factories
 from study.data import Dataset, Split
 from study.errors import StudyError
 from study.keys import LATER_KEYS, NUMBERS_VERSION, canonical, content, digest_of, family_of, key
@@ -130,6 +130,8 @@ def check(experiment: Experiment) -> None:
         try:
             if name not in loaded:
                 loaded[name] = checks.load_split(trial.settings, trial.folder)
+            if trial.settings.model.is_factory:
+                factories.check(trial.settings.model.kind, trial.folder)
             checks.check(trial.settings, *loaded[name])
         except StudyError as error:
             raise StudyError(f"{experiment.path}: {error}") from None

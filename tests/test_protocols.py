@@ -356,6 +356,6 @@ def test_collapse_is_measured_against_a_constant_prediction(tmp_path):
         if not changes:
             constant[-3:] = objective.y.mean(dim=0).log()
         assert flags.collapsed(objective, constant[None], weights)[0]
-        assert flags.collapsed(objective, torch.full_like(fitted.theta, 0.01)[None], weights)[0]
+        assert flags.collapsed(objective, torch.full_like(fitted.theta, 0.001)[None], weights)[0]
         trained = newton.minimise(objective, fitted.theta[None], weights, 1e-6, 50).theta
         assert not flags.collapsed(objective, trained, weights)[0]

@@ -8,15 +8,19 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from study import trials
+from study.errors import StudyError
 from study.evidence.store import Store
 from study.progress import Progress, duration
-from study.sweep import plan
+from study.records import Failure, Record
+from study.sweep import check_worker, plan, run_unit
 from tests.experiments import environment, start, study, tiny
 
 KILLS = 20
@@ -104,7 +108,7 @@ def test_numbers_do_not_depend_on_workers_units_or_order(tmp_path: Path) -> None
     parts, alone = tmp_path / "parts", tmp_path / "alone"
     parts.mkdir(), alone.mkdir()
     tiny(parts)
-    for seed in (1, 0):  # each trial in a unit of its own, in another order, by two workers
+    for seed in (1, 0):  # other units, in another order, by two workers
         assert study(parts, "run", "tiny.toml", "--workers", "2", "--set", f"seed={seed}").returncode == 0
     pd.testing.assert_frame_equal(pairs(parts), undisturbed(alone), check_exact=True)
 
@@ -159,13 +163,94 @@ def test_failed_trials_run_again_when_asked(tmp_path: Path) -> None:
     spec = tiny(tmp_path, steps=20, seeds=1)
     experiment = trials.load(spec)
     store = Store(tmp_path / "results", "tiny")
-    from study.records import Failure
-
     store.write_failure(Failure(experiment.trials[0].key, {}, "it failed", ""))
     assert (plan(experiment, store).pending, plan(experiment, store).failed) == (1, 1)
     assert plan(experiment, store, retry_failed=True).pending == 2
     assert study(tmp_path, "run", "tiny.toml", "--retry-failed").returncode == 0
     assert store.failed() == set()
+
+
+def test_stale_failures_and_misplaced_records(tmp_path: Path) -> None:
+    experiment = trials.load(tiny(tmp_path, steps=20, seeds=1))
+    assert study(tmp_path, "run", "tiny.toml", "--workers", "1").returncode == 0
+    store = Store(tmp_path / "results", "tiny")
+    first, second = experiment.trials
+    store.write_failure(Failure(first.key, {}, "it failed", ""))
+    store.failure_path(second.key).write_text("garbage")
+    assert (plan(experiment, store).failed, plan(experiment, store).pending) == (0, 0)  # both have succeeded since
+    assert "2 done, 0 pending, 0 failed" in study(tmp_path, "status", "tiny.toml").stdout
+    store.record_path(second.key).write_bytes(store.record_path(first.key).read_bytes())
+    assert study(tmp_path, "check").returncode == 1
+    store.clear_failure(second.key)
+    assert (plan(experiment, store).damaged, plan(experiment, store).pending) == (1, 1)
+
+
+def test_workers_with_several_threads_give_the_same_numbers(tmp_path: Path) -> None:
+    experiment = trials.load(tiny(tmp_path, steps=20, seeds=8))
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda trial: run_unit([trial], "cpu")[0], experiment.trials))
+    for trial, record in zip(experiment.trials, together, strict=True):
+        assert isinstance(record, Record)
+        [alone] = run_unit([trial], "cpu")
+        assert isinstance(alone, Record)
+        assert all(np.array_equal(alone.arrays[name], record.arrays[name]) for name in alone.arrays)
+
+
+FACTORY = """
+from torch import nn
+def network(inputs, outputs): return nn.Linear(inputs, outputs)
+def wide(inputs, outputs): return nn.Linear(inputs, outputs + 1)
+def odd(inputs, classes): return nn.Linear(inputs, classes)
+def none(inputs, outputs): return None
+"""
+
+
+def with_factory(folder: Path, kind: str, parameters: str = "") -> Path:
+    (folder / "mine.py").write_text(FACTORY)
+    spec = tiny(folder, steps=20, seeds=1)
+    text = spec.read_text().replace('kind = "mlp"', f'kind = "{kind}"').replace('"model.depth" = [1, 2]', "")
+    spec.write_text(text.replace('kind = "exact"', f'kind = "exact"\n{parameters}'))
+    return spec
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameters", "said"),
+    [
+        ("mine:wide", "", "one output per class"),
+        ("mine:odd", "", "inputs, outputs"),
+        ("mine:none", "", "not an nn.Module"),
+        ("mine:network", 'parameters = ["foo"]', "weight, bias"),
+    ],
+)
+def test_a_worker_refuses_a_network_that_does_not_fit(tmp_path: Path, kind: str, parameters: str, said: str) -> None:
+    experiment = trials.load(with_factory(tmp_path, kind, parameters))
+    with pytest.raises(StudyError, match=said):
+        check_worker(experiment.trials, "cpu")
+
+
+def test_what_a_worker_refuses_writes_nothing(tmp_path: Path) -> None:
+    with_factory(tmp_path, "mine:wide")
+    done = study(tmp_path, "run", "tiny.toml", "--workers", "1")
+    assert done.returncode == 2, done.stderr
+    assert "one output per class" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_factory_that_its_module_does_not_define_is_refused(tmp_path: Path) -> None:
+    with_factory(tmp_path, "mine:netwrok")
+    done = study(tmp_path, "run", "tiny.toml", "--dry-run")
+    assert done.returncode == 2
+    assert 'did you mean "network"' in done.stderr
+
+
+def test_results_that_cannot_be_written_are_said(tmp_path: Path) -> None:
+    tiny(tmp_path, steps=20, seeds=1)
+    (tmp_path / "results").write_text("a file where a folder is needed")
+    done = study(tmp_path, "run", "tiny.toml")
+    assert done.returncode == 2
+    assert "results" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_units_hold_one_family_and_a_bounded_time(tmp_path: Path) -> None:

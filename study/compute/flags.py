@@ -35,17 +35,23 @@ def accuracy(network: Network, rows: Rows, theta: Tensor) -> float | None:
 
 
 def of_base(fitted: Fitted, base: Certificate) -> list[str]:
-    """Flags of the trained network: diverged, collapsed, no_minimum (polish asked for what does not exist), uncertified_base."""
+    """Flags of the trained network: diverged, collapsed, no_minimum, uncertified_base (polish did not reach a minimum)."""
     problem, theta = fitted.problem, fitted.theta[None]
     if not torch.isfinite(theta).all():
         return ["diverged"]
     flags = ["collapsed"] if collapsed(problem.objective, theta, problem.weights)[0] else []
-    if problem.settings.training.polish:
-        if no_minimum(problem.objective, theta, problem.weights)[0]:
-            flags.append("no_minimum")
-        if not base.certified[0]:
-            flags.append("uncertified_base")
+    if no_minimum(problem.objective, theta, problem.weights)[0]:
+        flags.append("no_minimum")
+    if problem.settings.training.polish and not base.certified[0]:
+        flags.append("uncertified_base")
     return flags
+
+
+def of_protocol(fitted: Fitted, outcome: Retrained) -> list[str]:
+    """`drift`: the null moved further from θ*, where the predictions are made, than half of its removals moved from it."""
+    null = outcome.theta[0]
+    drifted = (null - fitted.theta).norm() > (outcome.theta[1:] - null).norm(dim=1).median()
+    return ["drift"] if drifted else []
 
 
 def of_removals(kind: str, fitted: Fitted, outcome: Retrained, weights: Tensor, certificate: Certificate) -> np.ndarray:
@@ -65,15 +71,21 @@ def of_removals(kind: str, fitted: Fitted, outcome: Retrained, weights: Tensor, 
 
 
 def collapsed(objective: Objective, theta: Tensor, weights: Tensor) -> np.ndarray:
-    """‖θ‖ < 0.1, or a training loss within 1e-3 of what a constant prediction reaches (class-prior entropy; half variance)."""
+    """A constant prediction: ‖θ‖ < 0.1, or a training loss within 1e-3 of the class-prior entropy.
+
+    For a regression, whose target may have any scale: a training loss within a relative 1e-3 of half the target's variance.
+    """
     share = (weights / weights.sum(dim=1, keepdim=True)) @ objective.y  # class shares, or the mean target
     if objective.task == CLASSIFICATION:
         constant = -(share * share.clamp(min=1e-300).log()).sum(dim=1)
+        small = theta.norm(dim=1) < COLLAPSED_NORM
+        margin = torch.full_like(constant, COLLAPSED_LOSS)
     else:
         mean_square = (weights / weights.sum(dim=1, keepdim=True)) @ objective.y.square()
         constant = 0.5 * (mean_square - share.square()).sum(dim=1)
+        small, margin = torch.zeros_like(constant, dtype=torch.bool), COLLAPSED_LOSS * constant
     loss = objective.data_loss(theta, weights) / weights.sum(dim=1)
-    return ((theta.norm(dim=1) < COLLAPSED_NORM) | ((loss - constant).abs() < COLLAPSED_LOSS)).cpu().numpy()
+    return (small | ((loss - constant).abs() < margin)).cpu().numpy()
 
 
 def no_minimum(objective: Objective, theta: Tensor, weights: Tensor) -> np.ndarray:

@@ -59,8 +59,8 @@ def _call(library: ctypes.CDLL, x: Tensor, y: Tensor, weights: Tensor, theta: Te
 
 @functools.cache
 def _library(dimensions: tuple[int, ...], activation: str, task: str, dtype: torch.dtype) -> ctypes.CDLL | None:
-    compiler = _compiler()
-    if not compiler or os.environ.get("STUDY_EAGER") == "1":
+    command = compiler()
+    if not command or os.environ.get("STUDY_EAGER") == "1":
         return None
     sizes = {
         "INPUTS": dimensions[0],
@@ -73,13 +73,13 @@ def _library(dimensions: tuple[int, ...], activation: str, task: str, dtype: tor
     }
     defines = [f"-DSCALAR={SCALARS[dtype]}", *(f"-D{name}={value}" for name, value in sizes.items())]
     for extra in (VECTOR_FLAGS, []):
-        library = _compile(compiler, [*BASE_FLAGS, *extra, *defines])
+        library = _compile(command, [*BASE_FLAGS, *extra, *defines])
         if library is not None:
             return library
     return None
 
 
-def _compiler() -> list[str]:
+def compiler() -> list[str]:
     """The C++ compiler as words of a command, `CXX` first; empty where there is none."""
     for name in (os.environ.get("CXX", ""), "c++", "g++", "clang++"):
         words = shlex.split(name)

@@ -94,15 +94,35 @@ def problem(trial: Trial, device: str = "cpu") -> Problem:
     split = data.split(loaded, settings.data)
     outputs = loaded.classes if loaded.task == CLASSIFICATION else 1
     model_network = network(settings.model, split.x_train.shape[1], outputs, trial.folder)
+    x, y = _tensor(split.x_train, device), _targets(split.y_train, loaded.task, outputs, device)
+    _check_outputs(settings.model.kind, model_network, x, outputs)
     decay = torch.full((1, model_network.parameters), settings.training.weight_decay, dtype=torch.float64)
     if not settings.training.decay_biases:
         decay[:, model_network.biases()] = 0.0
-    x, y = _tensor(split.x_train, device), _targets(split.y_train, loaded.task, outputs, device)
     objective = Objective(model_network, loaded.task, x, y, decay.to(device))
     test_x, test_y = _tensor(split.x_test, device), _targets(split.y_test, loaded.task, outputs, device)
     target = Target(model_network, loaded.task, test_x, test_y, settings.target)
     weights = torch.full((1, len(x)), 1 / len(x), dtype=torch.float64, device=device)
     return Problem(settings, split, model_network, objective, target, weights)
+
+
+def check(trial: Trial) -> None:
+    """StudyError where the trial's network or the parameters its estimators name do not fit the spec."""
+    built = problem(trial)
+    for estimator in built.settings.estimators:
+        try:
+            built.network.positions(estimator.parameters)
+        except ValueError as error:
+            raise StudyError(f"estimators.{estimator.name}.parameters: {error}") from None
+
+
+def _check_outputs(kind: str, built: Network, x: Tensor, outputs: int) -> None:
+    shape = tuple(built.outputs(built.initial(0)[None].to(x.device), x[:2])[0].shape)
+    if shape != (len(x[:2]), outputs):
+        raise StudyError(
+            f"model.kind = {kind!r}: two rows gave outputs of shape {shape}; (2, {outputs}) is needed: one output per class, "
+            "or one for a regression"
+        )
 
 
 def _tensor(values: np.ndarray, device: str) -> Tensor:
@@ -170,6 +190,10 @@ def _arguments(build: Any, model: Model, inputs: int, outputs: int) -> tuple[lis
         "activation": model.activation,
     }
     wanted = inspect.signature(build).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in wanted):
+        return [], offered
+    if any(p.kind is p.VAR_POSITIONAL for p in wanted):
+        return [inputs, outputs], {}
     named = {p.name: offered[p.name] for p in wanted if p.name in offered}
     unnamed = [
         p

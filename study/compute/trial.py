@@ -1,5 +1,6 @@
 """One unit of trials of one family, from specs to records: the study's method, in order."""
 
+import threading
 import time
 import traceback
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ from study.records import Failure, Record
 from study.trials import NUMBERS_VERSION, Trial
 
 BASE_TOLERANCE = 1e-9
+# Building networks uses torch's global generator and default dtype: workers with several threads take turns.
+ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass
@@ -42,7 +45,8 @@ def run_unit(trials: Sequence[Trial], device: str = "cpu") -> list[Record | Fail
     """Records of trials of one family. Where the stack raises, its trials run one by one: only those at fault fail."""
     torch.set_num_threads(1)
     try:
-        return list(run_trials(trials, device))
+        with ONE_AT_A_TIME:
+            return list(run_trials(trials, device))
     except Exception as error:  # an exception is a failure of these trials, stored beside the records
         if len(trials) > 1:
             return [outcome for trial in trials for outcome in run_unit([trial], device)]
@@ -144,7 +148,7 @@ def _record(run: Run, retrained: dict[str, Retrained]) -> Record:
         header["protocols"][protocol.name] = {
             "kind": protocol.kind,
             "tolerance": tolerance,
-            "flags": [],
+            "flags": flags.of_protocol(fitted, outcome),
             "seconds": round(outcome.seconds, 3),
         }
         arrays |= _actual(protocol.name, run, outcome, certificate)

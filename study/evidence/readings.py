@@ -16,7 +16,8 @@ from study.records import Record, RecordError
 if TYPE_CHECKING:
     from study.trials import Experiment, Trial
 
-UNDEFINED = ("collapsed", "no_minimum", "diverged")  # trial flags under which a correlation means nothing
+UNDEFINED = ("collapsed", "diverged")  # trial flags under which a correlation means nothing
+UNDEFINED_MINIMUM = "no_minimum"  # likewise, where the spec asked for a minimum: `polish`
 SEPARATOR = "; "
 
 
@@ -44,7 +45,9 @@ class Block:
     @property
     def undefined(self) -> str:
         """The first flag under which none of the trial's correlations is defined, or an empty text."""
-        return next((flag for flag in self.record.header["flags"] if flag in UNDEFINED), "")
+        polished = self.record.header["spec"]["training"]["polish"]
+        reasons = (*UNDEFINED, UNDEFINED_MINIMUM) if polished else UNDEFINED
+        return next((flag for flag in self.record.header["flags"] if flag in reasons), "")
 
 
 @dataclass(frozen=True)

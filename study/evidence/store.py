@@ -54,7 +54,7 @@ class Store:
         good, damaged = set(), {}
         for key in sorted(self.done().intersection(keys)):
             try:
-                records.verify(_bytes(self.record_path(key)), str(self.record_path(key)))
+                self.read(key)
                 good.add(key)
             except RecordError as error:
                 damaged[key] = str(error)
@@ -68,6 +68,13 @@ class Store:
     def read_failure(self, key: str) -> Failure:
         path = self.failure_path(key)
         return Failure.from_text(_bytes(path).decode(errors="replace"), str(path))
+
+    def failure_reason(self, key: str) -> str:
+        """The error of a failed trial in a line, or why it cannot be told."""
+        try:
+            return self.read_failure(key).error
+        except RecordError as error:
+            return str(error)
 
     def clear_failure(self, key: str) -> None:
         self.failure_path(key).unlink(missing_ok=True)
