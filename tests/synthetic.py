@@ -104,7 +104,7 @@ def _header(
     trial: Trial, points: dict[str, object], estimators: tuple[str, ...], protocols: tuple[str, ...], flags: list[str]
 ) -> dict[str, Any]:
     return {
-        "schema": 1, "numbers_version": 1, "key": trial.key, "spec": {"seed": trial.settings.seed, "points": points},
+        "schema": 1, "numbers_version": 1, "key": trial.key, "spec": {"seed": trial.settings.seed, "points": points, "training": {"polish": True}},
         "provenance": {"dtype": "float64", "compiled": False, "seconds": 1.5},
         "base": {
             "train_loss": 0.05, "objective": 0.08, "gradient_norm": 1e-11, "smallest_eigenvalue": 0.005,
