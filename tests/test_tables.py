@@ -12,7 +12,7 @@ from scipy import stats
 
 from study import trials as real_trials
 from study.errors import StudyError
-from study.evidence import tables
+from study.evidence import comparisons, tables
 from study.evidence.export import export
 from study.evidence.headline import headline
 from study.evidence.store import Store
@@ -150,6 +150,153 @@ def test_undefined_correlations_are_counted_with_their_reason(tmp_path):
     assert cell["spearman"] == evidence.agreement["spearman"][0]
     assert "1/4" in headline(experiment, store)
     assert "1 collapsed" in headline(experiment, store)
+
+
+AGREEMENT = [
+    "experiment", "trial", "seed", "model.depth", "estimator", "protocol", "kind", "test_row", "rows_used",
+    "rows_total", "pearson", "spearman", "undefined", "kendall", "slope", "intercept", "sign_agreement",
+    "mean_absolute_error", "top_k_overlap", "norm_pearson", "norm_spearman", "plugin_pearson", "plugin_spearman",
+    "plugin_kendall", "plugin_slope", "plugin_intercept", "plugin_sign_agreement", "plugin_mean_absolute_error",
+    "plugin_top_k_overlap", "top_k", "ties",
+]  # fmt: skip
+
+
+def test_every_metric_of_agreement_and_its_mean(tmp_path):
+    experiment = synthetic.experiment(seeds=2)
+    store = Store(tmp_path, "synthetic")
+
+    def move(record):
+        record.arrays["predicted_norm/exact"] = np.arange(40.0) ** 2
+        record.arrays["actual_norm/stationary"] = np.arange(30.0)
+        record.arrays["actual/stationary"] = record.arrays["actual/stationary"] + 0.01
+
+    for trial in experiment.trials:
+        _changed(store, trial, move, rows=40, removed=30, tests=(3, 7))
+    evidence = Tables(experiment, store)
+    assert list(evidence.agreement.columns) == AGREEMENT
+    row, record = evidence.agreement.iloc[1], store.read(experiment.trials[0].key)
+    p, a = record.arrays["predicted/exact"][:30, 1], record.arrays["actual/stationary"][:, 1]
+    assert row["kendall"] == pytest.approx(stats.kendalltau(p, a)[0])
+    assert (row["slope"], row["intercept"]) == pytest.approx(tuple(np.polyfit(p, a, 1)))
+    assert row["mean_absolute_error"] == pytest.approx(np.abs(p - a).mean())
+    assert row["sign_agreement"] == pytest.approx(np.mean(np.sign(p) == np.sign(a)))
+    assert row["norm_pearson"] == pytest.approx(stats.pearsonr(np.arange(30) ** 2, np.arange(30))[0])
+    assert row["norm_spearman"] == pytest.approx(1)
+    assert row["top_k"] == 6
+    means = evidence.agreement.groupby("model.depth").mean(numeric_only=True)
+    for name in AGREEMENT[13:-2]:
+        np.testing.assert_allclose(evidence.cells[name], means[name])
+
+
+def test_the_plug_in_prediction_is_measured_like_the_linear_one(tmp_path):
+    experiment = synthetic.experiment({}, seeds=1)
+    store = synthetic.filled(Store(tmp_path, "synthetic"), experiment)
+    read = tables.Tables(experiment, store).readings
+    record, block = store.read(experiment.trials[0].key), read.blocks[0]
+    plugin = {"plugin/exact": record.arrays["predicted/exact"] ** 3}  # whatever the reading keeps
+    arrays = {**block.record.arrays, **plugin}
+    block = replace(block, record=replace(block.record, arrays=arrays))
+    row = comparisons.build(replace(read, blocks=[block])).iloc[0]
+    p, a = plugin["plugin/exact"][:, 0], record.arrays["actual/stationary"][:, 0]
+    assert row["plugin_pearson"] == pytest.approx(stats.pearsonr(p, a)[0])
+    assert row["plugin_slope"] == pytest.approx(np.polyfit(p, a, 1)[0])
+    assert row["plugin_spearman"] == row["spearman"]
+
+
+@pytest.mark.parametrize("protocol", ["stationary", "warm"])
+def test_changes_closer_than_their_certificate_tie(tmp_path, protocol):
+    experiment = synthetic.experiment({}, seeds=2)
+    store = Store(tmp_path, "synthetic")
+
+    def blur(record):
+        actual = record.arrays[f"actual/{protocol}"]
+        actual[5] = actual[4] + 1e-9
+        record.arrays[f"certificate/{protocol}/delta_error"] = np.full((31, 1), 6e-10)
+
+    def drown(record):
+        record.arrays[f"certificate/{protocol}/delta_error"] = np.ones((31, 1))
+
+    _changed(store, experiment.trials[0], blur, protocols=(protocol,))
+    _changed(store, experiment.trials[1], drown, protocols=(protocol,))
+    first, second = (row for _, row in tables.agreement(experiment, store).iterrows())
+    record = store.read(experiment.trials[0].key)
+    p, a = record.arrays["predicted/exact"][:, 0], record.arrays[f"actual/{protocol}"][:, 0].copy()
+    if protocol == "stationary":  # a drift of further training is no error bound
+        a[5] = a[4]
+        assert first["ties"] == 1
+        assert (second["undefined"], second["ties"]) == ("tied", 29)
+        assert np.isnan(second["pearson"])
+    else:
+        assert first["ties"] == second["ties"] == 0
+        assert second["undefined"] == ""
+    assert first["spearman"] == pytest.approx(stats.spearmanr(p, a)[0])
+
+
+def _at_minima(store, experiment, labels, **options):
+    """Records whose seeds share a minimum where `labels` are equal."""
+    for trial, label in zip(experiment.trials, labels, strict=True):
+
+        def place(record, label=label, seed=trial.settings.seed):
+            record.header["base"]["objective"] = label if label is None else 0.08 + 0.01 * label
+            record.arrays["base_test"] = record.arrays["base_test"] + 1e-8 * seed
+
+        _changed(store, trial, place, **options)
+    return store
+
+
+def test_seeds_at_one_minimum_are_one_observation(tmp_path):
+    experiment = synthetic.experiment({}, seeds=4)
+    points = {"train": "highest_loss", "test": "highest_loss"}
+    found = {}
+    for name, labels in {"one": [0, 0, 0, 0], "two": [0, 1, 0, 0], "apart": [None, None, 0, 1]}.items():
+        store = _at_minima(Store(tmp_path, name), experiment, labels, points=points)
+        found[name] = tables.cells(experiment, store).iloc[0]
+    assert [found[name]["minima"] for name in found] == [1, 2, 4]  # an objective that is not finite agrees with none
+    assert [found[name]["resampled"] for name in found] == ["nothing", "seeds", "seeds"]
+    assert np.isnan(found["one"]["spearman_low"])
+    width = {name: found[name]["spearman_high"] - found[name]["spearman_low"] for name in ("two", "apart")}
+    assert width["two"] > width["apart"] > 0
+
+
+def test_other_test_losses_are_another_minimum(tmp_path):
+    experiment = synthetic.experiment({"data.split_seed": [0, 1]}, seeds=3)
+    store = _at_minima(Store(tmp_path, "synthetic"), experiment, [0, 0, 0, 5, 5, 5])
+    assert tables.cells(experiment, store)["minima"].tolist() == [1]
+    with_other = experiment.trials[4]
+
+    def lift(record):
+        record.header["base"]["objective"] = 0.08 + 0.01 * 5
+        record.arrays["base_test"] = record.arrays["base_test"] + 1e-5
+
+    _changed(store, with_other, lift)
+    assert tables.cells(experiment, store)["minima"].tolist() == [2]
+
+
+def test_a_collapsed_seed_is_no_minimum_behind_the_mean(tmp_path):
+    experiment = synthetic.experiment({}, seeds=3)
+    store = synthetic.filled(Store(tmp_path, "synthetic"), experiment)
+    _changed(store, experiment.trials[0], lambda record: record.header["flags"].append("collapsed"))
+    cell = tables.cells(experiment, store).iloc[0]
+    assert (cell["seeds"], cell["minima"], cell["usable"]) == (3, 2, 2)
+    for trial in experiment.trials[1:]:
+        _changed(store, trial, lambda record: record.header["flags"].append("collapsed"))
+    cell = tables.cells(experiment, store).iloc[0]
+    assert (cell["minima"], cell["usable"], cell["total"]) == (0, 0, 3)
+    assert cell[["spearman", "spearman_low", "spearman_band_low", "slope", "top_k"]].isna().all()
+
+
+def test_scrambled_predictions_fall_inside_the_band_and_good_ones_above(tmp_path):
+    experiment = synthetic.experiment({}, seeds=5)
+    good = synthetic.filled(Store(tmp_path, "good"), experiment)
+    bad = Store(tmp_path, "bad")
+    order = np.random.default_rng(0).permutation(30)
+    for trial in experiment.trials:
+        _changed(bad, trial, lambda record: record.arrays.update(
+            {"predicted/exact": record.arrays["predicted/exact"][order]}))  # fmt: skip
+    good, bad = (tables.cells(experiment, store).iloc[0] for store in (good, bad))
+    for metric in ("spearman", "pearson"):
+        assert bad[f"{metric}_band_low"] < bad[metric] < bad[f"{metric}_band_high"] < good[metric]
+    assert good["band_draws"] == 2000
 
 
 def test_cells_average_over_seeds_and_rows_held_out_in_turn(tmp_path):

@@ -20,7 +20,7 @@ def pearson(a: np.ndarray, b: np.ndarray, where: np.ndarray | None = None) -> np
     """
     a, b, where = _broadcast(a, b, where)
     defined = is_defined(a, where) & is_defined(b, where)
-    return np.where(defined, _product_moment(a, b, where), np.nan)
+    return np.where(defined, product_moment(a, b, where), np.nan)
 
 
 def spearman(a: np.ndarray, b: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
@@ -30,7 +30,7 @@ def spearman(a: np.ndarray, b: np.ndarray, where: np.ndarray | None = None) -> n
     """
     a, b, where = _broadcast(a, b, where)
     defined = is_defined(a, where) & is_defined(b, where)
-    return np.where(defined, _product_moment(_ranks(a, where), _ranks(b, where), where), np.nan)
+    return np.where(defined, product_moment(ranks(a, where), ranks(b, where), where), np.nan)
 
 
 def is_defined(values: np.ndarray, where: np.ndarray) -> np.ndarray:
@@ -51,14 +51,18 @@ def _broadcast(a: np.ndarray, b: np.ndarray, where: np.ndarray | None) -> tuple[
     return first, second, keep
 
 
-def _product_moment(a: np.ndarray, b: np.ndarray, where: np.ndarray) -> np.ndarray:
+def product_moment(a: np.ndarray, b: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """`pearson` of values known to vary."""
+    return np.clip((unit(a, where) * unit(b, where)).sum(axis=-1), -1.0, 1.0)
+
+
+def unit(values: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Centred, of length one, zero where a row does not count: the inner product of two is their correlation.
+
+    Scaled by the largest value first, so that no square over- or underflows.
+    """
     count = np.maximum(where.sum(axis=-1, keepdims=True), 1)
-    a, b = (_unit(np.where(where & np.isfinite(values), values, 0.0), where, count) for values in (a, b))
-    return np.clip((a * b).sum(axis=-1), -1.0, 1.0)
-
-
-def _unit(values: np.ndarray, where: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """Centred and of length one. Scaled by the largest value first, so that no square over- or underflows."""
+    values = np.where(where & np.isfinite(values), values, 0.0)
     largest = np.abs(values).max(axis=-1, keepdims=True, initial=0.0)
     values = values / np.where(largest > 0, largest, 1.0)
     centred = np.where(where, values - values.sum(axis=-1, keepdims=True) / count, 0.0)
@@ -66,8 +70,8 @@ def _unit(values: np.ndarray, where: np.ndarray, count: np.ndarray) -> np.ndarra
     return centred / np.where(length > 0, length, 1.0)
 
 
-def _ranks(values: np.ndarray, where: np.ndarray) -> np.ndarray:
-    # What does not count is ranked last, where it leaves the other ranks as they are.
+def ranks(values: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Average ranks of the rows that count; what does not is ranked last, where it leaves the others as they are."""
     return average_ranks(np.where(where & np.isfinite(values), values, np.inf))
 
 

@@ -1,17 +1,20 @@
-"""Crossed bootstrap: how far the mean correlation of a cell could move with other seeds, test rows and removed rows."""
+"""Crossed bootstrap: how far the mean of a cell could move with other seeds, test rows and removed rows."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from study.evidence import agreement
+from study.evidence import counted
+from study.evidence.intervals import Axis, interval
+from study.evidence.metrics import Compared, measured
 
 DRAWS = 1000
 SEED = 20210511  # of every interval, so that cells are compared under common draws and a rebuild changes nothing
-LEVEL = 95.0
-METRICS = ("pearson", "spearman")
+CROSSED, ALONE = slice(0, 2), slice(2, 4)  # of the sums and weights of one pass
+METRICS = counted.METRICS  # those that have an interval: the others would each cost more than all of these
 
 
 @dataclass(frozen=True)
@@ -24,32 +27,33 @@ class Sampled:
 
 
 def crossed_bootstrap(
-    predicted: np.ndarray,
-    actual: np.ndarray,
+    values: Compared,
     seeds: np.ndarray,
     tests: np.ndarray,
     sampled: Sampled,
     generator: np.random.Generator,
     draws: int = DRAWS,
 ) -> dict[str, tuple[float, float]]:
-    """The 95% percentile interval of the mean correlation over K comparisons, by metric.
+    """The 95% interval of the mean over K comparisons, by metric (see `intervals.interval` for its construction).
 
     Each draw resamples seeds, test rows and removed rows (those that `sampled` names) once, with replacement, for all
     comparisons together. A comparison drawn m times counts m times in the mean; undefined ones are left out of it.
 
-    predicted, actual: [K, rows], column j the same removed row in all, NaN where a comparison does not use it.
-    seeds, tests: [K], labels of the seed and of the test row of each comparison. An axis with one label cannot be
-    resampled. Both ends are NaN when no axis is. Reference: Owen 2007, "The pigeonhole bootstrap", section 3.
+    values: [K, R], column j the same removed row in all. seeds, tests: [K], labels of the units that are resampled: of
+    a comparison's seed (or of the minimum that several seeds share: see `minima`) and of its test row. An axis with one
+    label cannot be resampled. Both ends are NaN when no axis is. Reference: Owen 2007, "The pigeonhole bootstrap".
     """
     by_seed = _counts(seeds, sampled.seeds, generator, draws)
     by_test = _counts(tests, sampled.tests, generator, draws)
-    if not (sampled.rows or by_seed.varies or by_test.varies):
-        return dict.fromkeys(METRICS, (np.nan, np.nan))
+    found = measured(values)
+    alone = [(axis.units, {m: _means(found[m], *axes) for m in METRICS}) for axis, axes in _each(by_seed, by_test)]
+    crossed = {m: _means(found[m], by_seed, by_test) for m in METRICS}
     if sampled.rows:
-        means = _means_of_resampled(predicted, actual, by_seed, by_test, generator)
-    else:
-        means = {metric: _means_of_fixed(predicted, actual, metric, by_seed, by_test) for metric in METRICS}
-    return {metric: _interval(values) for metric, values in means.items()}
+        crossed, rows = _means_of_resampled(values, found["pearson"], by_seed, by_test, generator)
+        alone.append((values.predicted.shape[1], rows))
+    if not alone:
+        return dict.fromkeys(METRICS, (np.nan, np.nan))
+    return {m: interval(m, _mean(found[m]), crossed[m], [Axis(n, means[m]) for n, means in alone]) for m in METRICS}
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,13 @@ class _Counts:
     unit: np.ndarray
     varies: bool
 
+    @property
+    def units(self) -> int:
+        return self.times.shape[1]
+
+    def fixed(self) -> _Counts:
+        return _Counts(np.ones_like(self.times), self.unit, False)
+
 
 def _counts(labels: np.ndarray, sampled: bool, generator: np.random.Generator, draws: int) -> _Counts:
     names, unit = np.unique(labels, return_inverse=True)
@@ -69,15 +80,21 @@ def _counts(labels: np.ndarray, sampled: bool, generator: np.random.Generator, d
 
 
 def _resample(units: int, generator: np.random.Generator, draws: int) -> np.ndarray:
-    return generator.multinomial(units, np.full(units, 1.0 / units), size=draws).astype(np.float64)
+    """[draws, units] how often each unit is drawn."""
+    drawn = generator.integers(units, size=(draws, units)) + units * np.arange(draws)[:, None]
+    return np.bincount(drawn.ravel(), minlength=draws * units).reshape(draws, units).astype(np.float64)
 
 
-def _means_of_fixed(
-    predicted: np.ndarray, actual: np.ndarray, metric: str, by_seed: _Counts, by_test: _Counts
-) -> np.ndarray:
-    """[draws]: the rows stay, so each correlation is computed once and only its weight changes."""
-    function = agreement.spearman if metric == "spearman" else agreement.pearson
-    values = function(predicted, actual, where=np.isfinite(predicted) & np.isfinite(actual))
+def _each(by_seed: _Counts, by_test: _Counts) -> Iterator[tuple[_Counts, tuple[_Counts, _Counts]]]:
+    """Each axis that varies, with the counts of both when the other stays."""
+    if by_seed.varies:
+        yield by_seed, (by_seed, by_test.fixed())
+    if by_test.varies:
+        yield by_test, (by_seed.fixed(), by_test)
+
+
+def _means(values: np.ndarray, by_seed: _Counts, by_test: _Counts) -> np.ndarray:
+    """[draws]: the rows stay, so each comparison keeps its value and only its weight changes."""
     usable = np.isfinite(values)
     table = np.zeros((2, by_seed.times.shape[1], by_test.times.shape[1]))
     np.add.at(table, (0, by_seed.unit[usable], by_test.unit[usable]), values[usable])
@@ -87,81 +104,31 @@ def _means_of_fixed(
 
 
 def _means_of_resampled(
-    predicted: np.ndarray, actual: np.ndarray, by_seed: _Counts, by_test: _Counts, generator: np.random.Generator
-) -> dict[str, np.ndarray]:
-    """[draws] by metric, one resample of the removed rows per draw shared by all comparisons."""
-    draws = len(by_seed.times)
-    times = np.ascontiguousarray(_resample(predicted.shape[1], generator, draws).T)  # [rows, draws]
-    totals = {metric: np.zeros((2, draws)) for metric in METRICS}
-    used = np.isfinite(predicted) & np.isfinite(actual)
-    usable = agreement.is_defined(predicted, used) & agreement.is_defined(actual, used)
-    for comparison in np.flatnonzero(usable):
-        rows = used[comparison]
-        counts, a, b = times[rows], predicted[comparison, rows], actual[comparison, rows]
-        weight = by_seed.times[:, by_seed.unit[comparison]] * by_test.times[:, by_test.unit[comparison]]
-        for metric, function in (("pearson", counted_pearson), ("spearman", counted_spearman)):
-            values = function(a, b, counts)
-            defined = np.isfinite(values)
-            totals[metric] += np.where(defined, weight, 0.0) * (np.where(defined, values, 0.0), np.ones(draws))
-    return {metric: _ratio(*total) for metric, total in totals.items()}
+    values: Compared, found: np.ndarray, by_seed: _Counts, by_test: _Counts, generator: np.random.Generator
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """[draws] by metric, one resample of the removed rows per draw shared by all comparisons.
 
-
-def counted_pearson(a: np.ndarray, b: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Pearson of [rows] values when draw d holds row j counts[j, d] times. Returns [draws]."""
-    a, b = (_scaled(values) for values in (a, b))
-    sums = np.stack([np.ones_like(a), a, b, a * a, b * b, a * b]) @ counts
-    size, a_sum, b_sum, a_square, b_square, product = sums
-    with np.errstate(invalid="ignore", divide="ignore"):
-        a_variance, b_variance = a_square - a_sum**2 / size, b_square - b_sum**2 / size
-        values = (product - a_sum * b_sum / size) / np.sqrt(a_variance * b_variance)
-    # A draw may take one value only; the sums of squares then differ by rounding (of order size · eps).
-    defined = (np.minimum(a_variance, b_variance) > agreement.CONSTANT * size) & (size >= agreement.FEWEST)
-    return np.where(defined, np.clip(values, -1.0, 1.0), np.nan)
-
-
-def counted_spearman(a: np.ndarray, b: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Spearman of [rows] values when draw d holds row j counts[j, d] times: every draw is ranked anew, ties averaged.
-
-    With C(v) the number of drawn values below v, twice the centred average rank of v is C(v) + C(v⁺) − size, an
-    integer, so ranks and ties are exact. Returns [draws].
+    The second is that of the rows alone: each comparison once.
     """
-    counts = counts.astype(np.float32)
-    size = counts.sum(axis=0)
-    a, b = (_centred_ranks(values, counts, size) for values in (a, b))
-    a_counted = a * counts
-    product, a_square = np.einsum("rd,rd->d", a_counted, b), np.einsum("rd,rd->d", a_counted, a)
-    b *= b
-    b_square = np.einsum("rd,rd->d", counts, b)
-    defined = (a_square > 0) & (b_square > 0) & (size >= agreement.FEWEST)
-    scale = np.sqrt(a_square.astype(np.float64) * b_square)
-    return np.where(defined, np.clip(product / np.where(defined, scale, 1.0), -1.0, 1.0), np.nan)
+    draws = len(by_seed.times)
+    counts = np.ascontiguousarray(_resample(values.predicted.shape[1], generator, draws).T)
+    totals = {metric: np.zeros((4, draws)) for metric in METRICS}
+    usable = np.flatnonzero(np.isfinite(found))
+    for block, drawn in counted.metrics(values.take(usable), counts):
+        index = usable[block]
+        weight = by_seed.times[:, by_seed.unit[index]].T * by_test.times[:, by_test.unit[index]].T
+        for metric, resampled in drawn.items():
+            defined = np.isfinite(resampled)
+            terms = np.where(defined, resampled, 0.0)
+            totals[metric] += ((terms * weight).sum(0), (defined * weight).sum(0), terms.sum(0), defined.sum(0))
+    crossed, alone = ({metric: _ratio(*total[part]) for metric, total in totals.items()} for part in (CROSSED, ALONE))
+    return crossed, alone
 
 
-def _centred_ranks(values: np.ndarray, counts: np.ndarray, size: np.ndarray) -> np.ndarray:
-    order = np.argsort(values, kind="stable")
-    below = np.zeros((len(values) + 1, counts.shape[1]), dtype=counts.dtype)
-    for place, row in enumerate(order):  # np.cumsum along the first axis takes three times as long
-        np.add(below[place], counts[row], out=below[place + 1])
-    ranked = values[order]
-    ranks = below[np.searchsorted(ranked, values, side="left")]
-    ranks += below[np.searchsorted(ranked, values, side="right")]
-    ranks -= size
-    return ranks
-
-
-def _scaled(values: np.ndarray) -> np.ndarray:
-    """Centred and of largest size one: shift and scale leave a correlation as it is, rounding does not."""
-    values = values - values.mean()
-    return values / np.abs(values).max()
+def _mean(values: np.ndarray) -> float:
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if values.size else np.nan
 
 
 def _ratio(total: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return np.where(weight > 0, total / np.where(weight > 0, weight, 1.0), np.nan)
-
-
-def _interval(means: np.ndarray) -> tuple[float, float]:
-    means = means[np.isfinite(means)]
-    if means.size == 0:
-        return np.nan, np.nan
-    low, high = np.percentile(means, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
-    return float(low), float(high)

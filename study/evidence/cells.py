@@ -1,4 +1,4 @@
-"""The table `cells`: one row per cell, estimator and protocol, with the mean correlations and their intervals.
+"""The table `cells`: one row per cell, estimator and protocol, with the mean agreement, its intervals and its bands.
 
 A cell is all trials that share every swept value but the seed and what is held out.
 """
@@ -6,17 +6,22 @@ A cell is all trials that share every swept value but the seed and what is held 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from study.evidence import comparisons
-from study.evidence.bootstrap import DRAWS, LEVEL, METRICS, SEED, Sampled, crossed_bootstrap
-from study.evidence.readings import Readings
+from study.evidence import bootstrap, comparisons, minima, permutation
+from study.evidence.bootstrap import SEED, Sampled, crossed_bootstrap
+from study.evidence.intervals import LEVEL
+from study.evidence.metrics import Compared, compared
+from study.evidence.readings import Block, Readings
 
 HELD_OUT = ("data.test_rows", "data.split_seed")
 SAMPLED_RULES = ("all", "random")  # of points.train: any other rule would choose the same rows again
+HEADLINE = ("pearson", "spearman")
+REST = tuple(name for name in comparisons.METRICS if name not in HEADLINE)
 
 
 def cell_paths(swept_paths: list[str]) -> list[str]:
@@ -27,8 +32,10 @@ def cell_paths(swept_paths: list[str]) -> list[str]:
 def build(readings: Readings, agreement: pd.DataFrame) -> pd.DataFrame:
     """`agreement` averaged over usable comparisons (one trial and test row each), never pooled.
 
-    usable/total: comparisons with a defined correlation, and all. NAME, NAME_low, NAME_high: mean of the metric and the
-    ends of its 95% crossed bootstrap interval (NaN when nothing could be resampled: see `resampled`).
+    usable/total: comparisons with a defined correlation, and all. minima: how many distinct ones stand behind the seeds
+    of the usable ones. NAME: mean of every metric of `agreement`; NAME_low, NAME_high for those of `bootstrap.METRICS`:
+    ends of its 95% crossed bootstrap interval (NaN when nothing could be resampled: see `resampled`). NAME_band_low,
+    NAME_band_high for pearson and spearman: where 95% of the mean lies when predictions are given to the wrong rows.
     undefined: how many for which reason. The primary metric comes first.
     """
     paths = cell_paths(readings.experiment.swept_paths)
@@ -39,7 +46,7 @@ def build(readings: Readings, agreement: pd.DataFrame) -> pd.DataFrame:
     for values, group in agreement.groupby(columns, sort=False, dropna=False):
         cell = _Cell(readings, group, owners[group.index])
         names = dict(zip(columns, values, strict=True)) | {"kind": group["kind"].iloc[0]}
-        rows.append(names | _counts(cell) | _means(cell))
+        rows.append(names | _counts(cell) | _means(cell) | _intervals(cell))
     table = pd.DataFrame(rows, columns=[*columns, *_found(readings.experiment.primary)])
     table = table.astype({path: agreement[path].dtype for path in paths})
     table.insert(0, "experiment", readings.experiment.name)
@@ -59,76 +66,104 @@ class _Cell:
         return self.group["seed"].to_numpy()
 
     @property
-    def tests(self) -> np.ndarray:
-        """[K] a number per test row; the same row held out together with others is another one."""
-        paths = [path for path in self.readings.experiment.swept_paths if path in HELD_OUT]
-        return self.group.groupby([*paths, "test_row"], sort=False, dropna=False).ngroup().to_numpy()
+    def usable(self) -> np.ndarray:
+        return (self.group["undefined"] == "").to_numpy()
 
     @property
+    def blocks(self) -> list[Block]:
+        return [self.readings.blocks[owner] for owner in dict.fromkeys(self.owners.tolist())]
+
+    @property
+    def held_out(self) -> list[str]:
+        return [path for path in self.readings.experiment.swept_paths if path in HELD_OUT]
+
+    @cached_property
+    def tests(self) -> np.ndarray:
+        """[K] a number per test row; the same row held out together with others is another one."""
+        return self.group.groupby([*self.held_out, "test_row"], sort=False, dropna=False).ngroup().to_numpy()
+
+    @cached_property
+    def minima(self) -> np.ndarray:
+        """[K] a number per minimum: the unit of which the seeds are a sample."""
+        owners, first, each = np.unique(self.owners, return_index=True, return_inverse=True)
+        splits = list(self.group[self.held_out].iloc[first].astype("str").itertuples(index=False, name=None))
+        labels = minima.label([self.readings.blocks[owner] for owner in owners], self.seeds[first], splits)
+        return labels[each]
+
+    @cached_property
     def sampled(self) -> Sampled:
-        """What the cell holds a sample of. Neither a lone seed is one nor rows that a rule would choose again."""
-        points = self.readings.blocks[self.owners[0]].record.header["spec"]["points"]
-        any_test = points["test"] == "all" or any(path in HELD_OUT for path in self.readings.experiment.swept_paths)
+        """What the cell holds a sample of. Neither a lone minimum is one nor rows that a rule would choose again."""
+        points = self.blocks[0].record.header["spec"]["points"]
+        any_test = points["test"] == "all" or bool(self.held_out)
         return Sampled(
-            seeds=len(np.unique(self.seeds)) > 1,
-            tests=any_test and len(np.unique(self.tests)) > 1,
+            seeds=len(np.unique(self.minima[self.usable])) > 1,
+            tests=any_test and len(np.unique(self.tests[self.usable])) > 1,
             rows=points["train"] in SAMPLED_RULES,
         )
 
-    def aligned(self) -> tuple[np.ndarray, np.ndarray]:
-        """predicted and actual [K, rows], a column per removed row of the data set, NaN where it is not used.
-
-        Comparisons of a trial whose correlations are undefined stay NaN, and so undefined, throughout.
-        """
-        blocks = [self.readings.blocks[owner] for owner in self.owners]
-        removed = np.unique(np.concatenate([block.removed for block in dict.fromkeys(blocks)]))
-        predicted, actual = np.full((2, len(blocks), len(removed)), np.nan)
-        names = zip(self.group["estimator"], self.group["protocol"], self.group["test_row"], strict=True)
-        for row, (block, (estimator, protocol, test)) in enumerate(zip(blocks, names, strict=True)):
-            if block.undefined:
-                continue
-            e, p = block.estimators.index(estimator), block.protocols.index(protocol)
-            t = int(np.flatnonzero(block.tests == test)[0])
-            used = block.used[e, p, t]
-            columns = np.searchsorted(removed, block.removed[used])
-            predicted[row, columns], actual[row, columns] = block.predicted[e, 0, t, used], block.actual[0, p, t, used]
-        return predicted, actual
+    def aligned(self) -> Compared:
+        """[K, rows], a column per removed row of the data set. Undefined trials stay NaN throughout."""
+        estimator, protocol = self.group["estimator"].iloc[0], self.group["protocol"].iloc[0]
+        removed = np.unique(np.concatenate([block.removed for block in self.blocks]))
+        arrays = np.full((4, len(self.owners), len(removed)), np.nan)
+        start = 0
+        for block in self.blocks:
+            rows = slice(start, start + len(block.tests))
+            found = comparisons.of_block(block, block.estimators.index(estimator), block.protocols.index(protocol))
+            columns = np.searchsorted(removed, block.removed)
+            arrays[:, rows, columns] = found.predicted, found.actual, found.errors, found.unsure
+            start = rows.stop
+        return compared(*arrays)
 
 
 def _found(primary: str) -> list[str]:
-    metrics = sorted(METRICS, key=lambda name: name != primary)
-    numbers = [f"{name}{end}" for name in metrics for end in ("", "_low", "_high")]
+    headline = sorted(HEADLINE, key=lambda name: name != primary)
+    numbers = [f"{name}{end}" for name in headline for end in ("", "_low", "_high")]
     counts = ["kind", "trials", "seeds", "test_rows", "usable", "total"]
-    return [*counts, *numbers, "rows_used", "rows_total", "undefined", "resampled", "draws", "level", "bootstrap_seed"]
+    notes = ["rows_used", "rows_total", "undefined", "resampled", "draws", "level", "bootstrap_seed"]
+    bands = [f"{name}_band_{end}" for name in headline for end in ("low", "high")]
+    rest = [f"{name}{end}" for name in REST for end in ("", *(("_low", "_high") if name in bootstrap.METRICS else ()))]
+    return [*counts, *numbers, *notes, "minima", *bands, "band_draws", *rest, "top_k", "ties"]
 
 
 def _counts(cell: _Cell) -> dict[str, Any]:
     group = cell.group
-    reasons = group.loc[group["undefined"] != "", "undefined"].value_counts()
+    reasons = group.loc[~cell.usable, "undefined"].value_counts()
     return {
         "trials": len(np.unique(cell.owners)),
         "seeds": len(np.unique(cell.seeds)),
         "test_rows": len(np.unique(cell.tests)),
-        "usable": int((group["undefined"] == "").sum()),
+        "usable": int(cell.usable.sum()),
         "total": len(group),
+        "minima": len(np.unique(cell.minima[cell.usable])),
         "rows_used": int(group["rows_used"].sum()),
         "rows_total": int(group["rows_total"].sum()),
         "undefined": ", ".join(f"{number} {reason}" for reason, number in reasons.items()),
+        "ties": int(group["ties"].sum()),
     }
 
 
 def _means(cell: _Cell) -> dict[str, Any]:
-    sampled = cell.sampled
-    predicted, actual = cell.aligned()
-    # A fresh generator for every cell: all share their draws, and no interval depends on which others are computed.
-    ends = crossed_bootstrap(predicted, actual, cell.seeds, cell.tests, sampled, np.random.default_rng(SEED))
-    means: dict[str, Any] = {metric: cell.group[metric].mean() for metric in METRICS}
+    group = cell.group[cell.usable]
+    return {name: group[name].mean() for name in (*comparisons.METRICS, "top_k")}
+
+
+def _intervals(cell: _Cell) -> dict[str, Any]:
+    """Fresh generators for every cell: all share their draws, and nothing depends on which others are computed."""
+    values, usable, sampled = cell.aligned(), cell.usable, cell.sampled
+    kept = values.take(np.flatnonzero(usable))
+    found: dict[str, Any] = {}
+    ends = crossed_bootstrap(kept, cell.minima[usable], cell.tests[usable], sampled, np.random.default_rng(SEED))
+    bands = permutation.bands(values, usable, np.random.default_rng(SEED))
     for metric, (low, high) in ends.items():
-        means |= {f"{metric}_low": low, f"{metric}_high": high}
+        found |= {f"{metric}_low": low, f"{metric}_high": high}
+    for metric, (low, high) in bands.items():
+        found |= {f"{metric}_band_low": low, f"{metric}_band_high": high}
     resampled = [name for name in ("seeds", "tests", "rows") if getattr(sampled, name)]
-    return means | {
+    return found | {
         "resampled": ", ".join(resampled) or "nothing",
-        "draws": DRAWS,
+        "draws": bootstrap.DRAWS,
         "level": LEVEL,
         "bootstrap_seed": SEED,
+        "band_draws": permutation.DRAWS,
     }

@@ -58,7 +58,7 @@ def _notes(cells: pd.DataFrame) -> list[str]:
         f"{first['draws']} draws, generator seed {first['bootstrap_seed']}]."
     ]
     if (cells["resampled"] == "nothing").any():
-        notes.append("No interval: one seed, and test rows and removed rows that a rule chose.")
+        notes.append("No interval: one seed or one minimum, and test rows and removed rows that a rule chose.")
     counts: dict[str, int] = {}
     for part in filter(None, ", ".join(cells["undefined"]).split(", ")):
         number, reason = part.split(" ", 1)

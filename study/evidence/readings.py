@@ -84,7 +84,7 @@ def block(trial: Trial, record: Record) -> Block:
     selected = arrays["selected"].T.astype(bool)
     certified = np.stack([_trusted(record, name) for name in protocols])[None, :, None, :]
     used = selected & certified & np.isfinite(actual) & np.isfinite(predicted)
-    kept = {name: array for name, array in arrays.items() if not name.startswith(("base_parameters", "plugin/"))}
+    kept = {name: array for name, array in arrays.items() if name != "base_parameters"}
     return Block(
         trial, Record(header, kept), estimators, protocols, arrays["test_rows"], arrays["removed_rows"],
         predicted, actual, actual_raw, used, selected, _flags(record, estimators, protocols),
