@@ -11,7 +11,19 @@ import study
 
 # Everything else is imported inside the commands: `study --help` must not wait for pandas or Dask.
 
-SPEC = click.argument("spec")
+
+def _complete_spec(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
+    """Names of specs in experiments/, or paths once the word looks like one."""
+    from click.shell_completion import CompletionItem
+
+    if "/" in incomplete or incomplete.startswith("."):
+        return [CompletionItem(incomplete, type="file")]
+    names = sorted(path.stem for path in Path("experiments").glob("*.toml"))
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+SPEC = click.argument("spec", shell_complete=_complete_spec)
+SPECS = click.argument("specs", nargs=-1, metavar="[SPEC]...", shell_complete=_complete_spec)
 RESULTS = click.option(
     "--results", default="results", show_default=True, type=click.Path(file_okay=False), help="Folder of all evidence."
 )
@@ -117,8 +129,9 @@ def _describe(experiment: Any, work: Any, workers: int) -> None:
     if work.damaged:
         lines.append(f"{work.damaged} damaged records will be computed again")
     if work.pending:
+        expected = duration(costs.START_UP + work.seconds / workers)
         lines.append(
-            f"to train: {work.networks} networks; predicted: about {duration(costs.START_UP + work.seconds / workers)} on {workers} "
+            f"to train: {work.networks} networks; predicted: about {expected} on {workers} "
             f"{'worker' if workers == 1 else 'workers'}, {work.bytes / 1e6:.1f} MB of records"
         )
     for line in lines:
@@ -199,7 +212,7 @@ def export(spec: str, out: str, table: str, results: str) -> None:
 
 
 @main.command()
-@click.argument("specs", nargs=-1, metavar="[SPEC]...")
+@SPECS
 @RESULTS
 def check(specs: tuple[str, ...], results: str) -> None:
     """Verify every record of these experiments, or of all that have results; exit code 1 if any is damaged."""
@@ -222,12 +235,58 @@ def check(specs: tuple[str, ...], results: str) -> None:
         sys.exit(1)
 
 
+@main.command()
+@SPECS
+@RESULTS
+def report(specs: tuple[str, ...], results: str) -> None:
+    """Rebuild the HTML page of these experiments, or of all that have records, and the index over all.
+
+    Tables and figures are rebuilt with it, from the same reading of the records.
+    """
+    from study.evidence import report as reporting
+
+    chosen = [_experiment(spec, results) for spec in specs]
+    for experiment, store in chosen or [pair for pair in _with_results(results) if _has_records(*pair)]:
+        _need_records(experiment, store)
+        tables, written = _rebuild(experiment, store, figures=True)
+        click.echo(reporting.write(tables, store.folder, written))
+    click.echo(reporting.write_index(Path(results), _with_results(results)))
+
+
+@main.command()
+@SPEC
+@RESULTS
+def cite(spec: str, results: str) -> None:
+    """Print and write what a paper needs: sentences with intervals, LaTeX numbers and table, BibTeX, trial keys."""
+    from study.evidence import cite as citing
+    from study.evidence.tables import Tables
+
+    experiment, store = _experiment(spec, results)
+    _need_records(experiment, store)
+    tables = Tables(experiment, store)
+    written = citing.write(tables, store.folder)
+    click.echo(citing.text(tables))
+    for path in written:
+        click.echo(f"written: {path}")
+
+
+@main.command()
+@click.argument("key")
+@RESULTS
+def show(key: str, results: str) -> None:
+    """Print the record behind KEY, or behind its first digits (six or more, as many as tell it apart)."""
+    from study.evidence import lookup
+
+    click.echo(lookup.show(results, key))
+
+
 @main.command("list")
 @RESULTS
 def list_(results: str) -> None:
     """The specs in experiments/ and how far each has come."""
     from study import trials
     from study.errors import StudyError
+    from study.evidence import answers
     from study.evidence.store import Store
 
     for path in sorted(Path("experiments").rglob("*.toml")):
@@ -236,8 +295,33 @@ def list_(results: str) -> None:
         except StudyError as error:
             click.echo(f"{path}: {error}")
             continue
-        done = len(Store(results, experiment.name).done() & {t.key for t in experiment.trials})
+        store = Store(results, experiment.name)
+        done = len(store.done() & {t.key for t in experiment.trials})
         click.echo(f"{experiment.name}: {done}/{len(experiment.trials)} trials done. {experiment.question}")
+        if line := answers.line(experiment, store):
+            click.echo(f"  {line}")
+
+
+def _with_results(results: str) -> list[tuple[Any, Any]]:
+    """Every experiment with records or tables in the folder, by its spec in experiments/, else by the one kept with it."""
+    from study import trials
+    from study.errors import StudyError
+    from study.evidence.store import Store
+
+    found = []
+    for name in sorted(
+        {path.parent.name for part in ("records", "tables") for path in Path(results).glob(f"*/{part}")}
+    ):
+        spec, store = Path("experiments") / f"{name}.toml", Store(results, name)
+        try:
+            found.append((trials.load(spec if spec.is_file() else store.spec_path), store))
+        except StudyError as error:
+            click.echo(f"{name} is left out: {error}", err=True)
+    return found
+
+
+def _has_records(experiment: Any, store: Any) -> bool:
+    return bool(store.done() & {t.key for t in experiment.trials})
 
 
 def _experiment(spec: str, results: str) -> tuple[Any, Any]:
@@ -255,7 +339,7 @@ def _names(results: str) -> list[str]:
 def _need_records(experiment: Any, store: Any) -> None:
     from study.errors import StudyError
 
-    if not store.done() & {t.key for t in experiment.trials}:
+    if not _has_records(experiment, store):
         raise StudyError(f"{experiment.name} has no records in {store.folder}: run `study run {experiment.name}` first")
 
 

@@ -104,6 +104,20 @@ def test_tables_and_figures_are_rebuilt_without_torch(ran: Path) -> None:
     assert blocked.returncode == 1  # the block works: computing does need torch
 
 
+def test_report_cite_and_show_are_derived_from_records(ran: Path) -> None:
+    assert study(ran, "report", "tiny.toml").returncode == 0
+    assert "<table" in (ran / "results/tiny/report.html").read_text()
+    assert "report.html" in (ran / "results/index.html").read_text()
+    cited = study(ran, "cite", "tiny.toml")
+    assert cited.returncode == 0, cited.stderr
+    assert "@" in cited.stdout
+    assert "newcommand" in (ran / "results/tiny/citation/numbers.tex").read_text()
+    key = sorted((ran / "results/tiny/records").iterdir())[0].stem
+    shown = study(ran, "show", key[:10])
+    assert key in shown.stdout
+    assert study(ran, "show", "0" * 64).returncode == 2
+
+
 def test_a_damaged_record_is_found_and_computed_again(ran: Path) -> None:
     target = sorted((ran / "results/tiny/records").iterdir())[0]
     whole = target.read_bytes()

@@ -1,73 +1,216 @@
-"""Figures are drawn for every shape of experiment, whole or not at all, and say what the table says."""
+"""Figures are drawn for every shape of experiment, whole or not at all, and say what the tables say."""
+
+import itertools
+import subprocess
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
-from study.evidence import figures, plots, style
+from study.evidence import derived, drawing, figures, lines, plots, published, scales, style, wording
+from study.evidence.material import Material
 from study.evidence.store import Store
+from study.evidence.style import Look
 from study.evidence.tables import Tables
 from tests import synthetic
+from tests.experiments import ROOT
+
+DEPTHS = {"model.depth": [1, 2, 3]}
+TWO_AXES = {"model.depth": [1, 2, 3, 4], "training.weight_decay": [0.005, 5e-4, 0.0]}
+SHAPES = [
+    {},
+    DEPTHS,
+    TWO_AXES,
+    {"training.weight_decay": [0.0, 1e-5, 1e-3], "model.kind": ["mlp", "linear"]},
+    {"training.optimizer": ["adam", "sgd"], "points.test": [{"rows": [1]}]},
+    {"model.depth": [1, None], "training.polish": [True, False]},
+    {"model.width": list(range(1, 16)), "estimators.exact.damping": [0.0, 0.1]},
+    {
+        "model.depth": [1, 2],
+        "points.train": ["highest_loss", "highest_influence"],
+        "training.dtype": ["float32", "float64"],
+    },
+]
 
 
-def _tables(tmp_path, axes, **options):
-    experiment = synthetic.experiment(axes, seeds=2)
+def _tables(tmp_path, axes, seeds=3, **options):
+    experiment = synthetic.experiment(axes, seeds=seeds)
     return Tables(experiment, synthetic.filled(Store(tmp_path, "synthetic"), experiment, **options))
 
 
-@pytest.mark.parametrize(
-    "axes",
-    [
-        {},
-        {"model.depth": [1, 2, 3]},
-        {"training.weight_decay": [0.0, 1e-5, 1e-3], "model.kind": ["mlp", "linear"]},
-        {"training.optimizer": ["adam", "sgd"], "points.test": [{"rows": [1]}]},
-        {"model.depth": [1, None], "training.polish": [True, False]},
-        {"model.width": list(range(1, 16))},
-    ],
-)
+def _varied(tmp_path, axes, change, seeds=3, **options):
+    """Tables of records that `change` was applied to."""
+    experiment, store = synthetic.experiment(axes, seeds=seeds), Store(tmp_path, "synthetic")
+    for trial in experiment.trials:
+        record = synthetic.record(trial, **options)
+        change(trial, record)
+        store.write(record)
+    return Tables(experiment, store)
+
+
+def _alive(trial, record):
+    """Eigenvalues, norms and test losses that differ; the last seed collapsed."""
+    generator = np.random.default_rng(int(trial.key[:8], 16))
+    record.header["base"]["largest_eigenvalue"] = float(10 ** generator.normal())
+    if trial.settings.seed == 2:
+        record.header["flags"].append("collapsed")
+    for name, values in record.arrays.items():
+        if name.startswith(("predicted_norm", "actual_norm", "null_norm", "test_losses")):
+            record.arrays[name] = 10 ** generator.normal(size=values.shape)
+
+
+@pytest.mark.parametrize("axes", SHAPES, ids=lambda axes: "+".join(axes) or "nothing swept")
 def test_every_shape_of_experiment_has_its_figures(tmp_path, axes):
-    evidence = _tables(tmp_path, axes, protocols=("warm", "stationary"))
+    evidence = _varied(tmp_path, axes, _alive, protocols=("warm", "stationary"), rows=12)
     paths = figures.write_all(evidence, tmp_path / "figures")
     assert sorted(paths) == sorted((tmp_path / "figures").iterdir())
-    assert len(paths) == 6
+    starts = {".pdf": b"%PDF", ".png": b"\x89PNG", ".svg": b"<?xml"}
+    assert {path.suffix for path in paths} == set(starts)
     for path in paths:
-        start = b"%PDF" if path.suffix == ".pdf" else b"\x89PNG"
-        assert path.read_bytes().startswith(start)
+        assert path.read_bytes().startswith(starts[path.suffix])
         assert path.stat().st_size > 3000
+    stems = {path.stem for path in paths}
+    axis = (lines.swept_axis(Material(evidence).sweep.plan, list(axes)) or "estimator").replace(".", "_")
+    assert {"overview", f"spearman_against_{axis}", f"pearson_against_{axis}"} <= stems
+    assert any(stem.startswith("predicted_vs_actual_exact_warm") for stem in stems)
+
+
+def test_which_figures_follow_from_the_tables(tmp_path):
+    swept = Material(_tables(tmp_path / "a", DEPTHS))
+    assert [stem for stem, _ in figures.plan(swept)] == [
+        "overview", "spearman_against_model_depth", "pearson_against_model_depth", "top_eigenvalue_against_model_depth",
+        "parameter_change_against_model_depth", "predicted_vs_actual_exact_stationary",
+    ]  # fmt: skip
+    tests = Material(_tables(tmp_path / "b", {}, tests=tuple(range(12))))
+    assert [stem for stem, _ in figures.plan(tests)] == [
+        "overview", "spearman_against_estimator", "pearson_against_estimator", "spearman_against_test_loss",
+        "predicted_vs_actual_exact_stationary",
+    ]  # fmt: skip
+    many = {"model.depth": [1, 2, 3, 4, 5, 6, 7], "training.weight_decay": [0.005, 0.0]}
+    names = [stem for stem, _ in figures.plan(Material(_tables(tmp_path / "c", many, seeds=1)))][5:]
+    assert names == [f"predicted_vs_actual_exact_stationary_weight_decay_{value}" for value in ("0.005", "0")]
+    more = {"model.depth": [1, 2], "training.weight_decay": [k / 1000 for k in range(15)]}
+    material = Material(_tables(tmp_path / "d", more, seeds=1))
+    assert material.sweep.axis == "training.weight_decay"
+    more = {"model.depth": list(range(1, 16)), "training.weight_decay": [k / 1000 for k in range(12)]}
+    names = [stem for stem, _ in figures.plan(Material(_tables(tmp_path / "e", more, seeds=1)))]
+    assert sum(stem.startswith("predicted_vs_actual") for stem in names) == figures.MOST_SCATTERS
+
+
+def test_file_names_do_not_depend_on_how_many_trials_are_done(tmp_path):
+    experiment, store = synthetic.experiment(TWO_AXES, seeds=2), Store(tmp_path, "synthetic")
+    names, looks = [], []
+    for trial in [trial for trial in experiment.trials if trial.swept["model.depth"] == 1]:
+        store.write(synthetic.record(trial))
+        material = Material(Tables(experiment, store))
+        names.append([stem for stem, _ in figures.plan(material)])
+        looks.append({line.look.label: line.look for line in material.panels[0].lines})
+    assert all(found == names[0] for found in names)
+    assert all(look == looks[-1][label] for found in looks for label, look in found.items())
 
 
 def test_no_record_no_figure(tmp_path):
     assert figures.write(synthetic.experiment(), Store(tmp_path, "synthetic")) == []
 
 
-def test_figures_rebuild_alike(tmp_path):
-    evidence = _tables(tmp_path, {"model.depth": [1, 2]})
-    first = [path.read_bytes() for path in figures.write_all(evidence, tmp_path / "figures")]
-    assert [path.read_bytes() for path in figures.write_all(evidence, tmp_path / "figures")] == first
+def test_figures_rebuild_to_the_same_bytes_and_stale_ones_go(tmp_path):
+    evidence = _varied(tmp_path, {"model.depth": [1, 2]}, _alive, protocols=("warm", "stationary"), rows=12)
+    first = {path.name: path.read_bytes() for path in figures.write_all(evidence, tmp_path / "figures")}
+    (tmp_path / "figures" / "spearman_against_model_width.svg").write_text("of an earlier spec")
+    (tmp_path / "figures" / "mine.svg").write_text("not ours")
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom study.evidence import figures\n"
+        "from study.evidence.store import Store\nfrom study.evidence.tables import Tables\nfrom tests import synthetic\n"
+        "experiment = synthetic.experiment({'model.depth': [1, 2]}, seeds=3)\nfolder = Path(sys.argv[1])\n"
+        "figures.write_all(Tables(experiment, Store(folder, 'synthetic')), folder / 'figures')\n"
+    )
+    environment = {"PYTHONHASHSEED": "7", "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, cwd=ROOT, env=environment)
+    again = {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()}
+    assert again.pop("mine.svg") == b"not ours"
+    assert again == first
 
 
 def test_the_axis_is_the_numeric_path_with_most_values():
     cells = pd.DataFrame({"a": [1, 2, 3, 1], "b": ["w", "x", "y", "z"], "c": [1, 2, 1, 2], "d": [1, 1, 1, 1]})
-    assert figures.swept_axis(cells, list("abcd")) == "a"
-    assert figures.swept_axis(cells, ["b", "d"]) == "b"
-    assert figures.swept_axis(cells, ["d"]) is None
+    assert lines.swept_axis(cells, list("abcd")) == "a"
+    assert lines.swept_axis(cells, ["b", "d"]) == "b"
+    assert lines.swept_axis(cells, ["d"]) is None
 
 
-def test_a_line_shows_means_intervals_and_what_is_not_usable():
-    table = pd.DataFrame({
-        "model.depth": [1, 2], "spearman": [0.9, np.nan], "spearman_low": [0.8, np.nan], 
-        "spearman_high": [0.95, np.nan],
-        "usable": [5, 0], "total": [5, 5], "line": [0, 0],
-    })  # fmt: skip
+# --- what is drawn is what the table says
+
+
+def _cells(**columns):
+    table = {
+        "model.depth": [1, 2], "spearman": [0.9, np.nan], "spearman_low": [0.8, np.nan], "spearman_high": [0.95, np.nan],
+        "spearman_band_low": [-0.2, -0.3], "spearman_band_high": [0.25, 0.35], "usable": [5, 0], "total": [5, 5],
+        "line": [0, 0],
+    }  # fmt: skip
+    return pd.DataFrame(table | columns)
+
+
+def _by_gid(artists, gid):
+    return [artist for artist in artists if artist.get_gid() == gid]
+
+
+def test_a_line_shows_means_intervals_band_and_what_is_not_usable():
     axes = Figure().subplots()
-    look = style.looks(["stationary"], ["exact"], ["certified"])
-    assert plots.correlation_against(table, axes, "model.depth", "spearman", look) is axes
-    line = next(line for line in axes.lines if line.get_label() == "certified")
+    scale = scales.of("model.depth", [1, 2])
+    assert plots.correlation_against(_cells(), axes, scale, "spearman", [Look("green", label="certified")]) is axes
+    line = _by_gid(axes.lines, "line")[0]
     np.testing.assert_array_equal(line.get_ydata(), [0.9, np.nan])
-    assert [text.get_text() for text in axes.texts] == ["0/5"]
-    assert axes.get_ylim() == (-1.05, 1.05)
+    np.testing.assert_array_equal(line.get_xdata(), [1, 2])
+    intervals = [path.vertices[:, 1] for path in axes.collections[-1].get_paths()]
+    np.testing.assert_array_equal(intervals[0], [0.8, 0.95])
+    band = [path.vertices[:, 1] for path in _by_gid(axes.collections, "band")[0].get_paths()]
+    np.testing.assert_array_equal([(part.min(), part.max()) for part in band], [(-0.2, 0.25), (-0.3, 0.35)])
+    assert [text.get_text() for text in _by_gid(axes.texts, "usable")] == ["0/5"]
+    assert axes.get_ylim()[1] == 1.05
+    assert axes.get_ylim()[0] < -1.05
+
+
+def test_without_permutation_columns_there_is_no_band():
+    axes = Figure().subplots()
+    table = _cells().drop(columns=["spearman_band_low", "spearman_band_high"])
+    plots.correlation_against(table, axes, scales.of("model.depth", [1, 2]), "spearman", [Look("green")])
+    assert not _by_gid(axes.collections, "band")
+
+
+def test_the_figure_of_an_experiment_draws_its_cells(tmp_path):
+    material = Material(_varied(tmp_path, TWO_AXES, _alive, protocols=("warm", "stationary"), noise=1.0))
+    with style.applied():
+        figure = drawing.correlation(material, "spearman")
+    cells = material.cells
+    assert len(figure.axes) == len(material.panels) == 2
+    for axes, panel in zip(figure.axes, material.panels, strict=True):
+        drawn = _by_gid(axes.lines, "line")
+        assert [line.get_label() for line in drawn] == ["λ = 0.005", "λ = 5·10⁻⁴", "λ = 0"]
+        for line, value in zip(drawn, [0.005, 5e-4, 0.0], strict=True):
+            part = cells[(cells["protocol"] == panel.protocol) & (cells["training.weight_decay"] == value)]
+            np.testing.assert_array_equal(line.get_ydata(), part.sort_values("model.depth")["spearman"])
+        counts = [text.get_text() for text in _by_gid(axes.texts, "usable")]
+        assert counts == ["2/3"] * 12
+
+
+def test_zero_stands_apart_on_a_logarithmic_axis():
+    scale = scales.of("training.weight_decay", [0.0, 1e-5, 1e-4, 5e-4, 5e-3])
+    assert scale.places[5e-3] - scale.places[5e-4] == pytest.approx(1)
+    assert scale.places[0.0] < scale.gap < scale.places[1e-5]
+    table = pd.DataFrame({"training.weight_decay": [5e-3, 0.0, 1e-5], "largest_eigenvalue": [3.0, 1.0, 2.0],
+                          "defined": True, "line": 0})  # fmt: skip
+    axes = Figure().subplots()
+    plots.eigenvalue_against(table, axes, scale, [Look("green")])
+    np.testing.assert_array_equal(_by_gid(axes.lines, "line")[0].get_ydata(), [1, np.nan, 2, 3])
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["0", "10⁻⁵", "10⁻⁴", "5·10⁻⁴", "0.005"]
+    assert scales.of("model.width", [8, 50, 14]).places == {8: 8.0, 14: 14.0, 50: 50.0}
+    assert scales.of("model.depth", [None, 1]).places == {None: 0.0, 1: 1.0}
 
 
 def test_pairs_are_drawn_on_equal_axes_and_outliers_counted():
@@ -79,13 +222,193 @@ def test_pairs_are_drawn_on_equal_axes_and_outliers_counted():
     assert axes.get_xlim() == axes.get_ylim()
     assert 2 < axes.get_xlim()[1] < 10
     assert [text.get_text() for text in axes.texts] == ["3 beyond"]
-    assert len(axes.collections[0].get_offsets()) == 499
+    kept = table.drop(index=1).to_numpy()
+    np.testing.assert_array_equal(axes.collections[0].get_offsets(), kept)
 
 
-def test_lines_differ_without_colour_and_labels_say_what_differs():
-    lines = [("warm", "exact", "False"), ("certified", "exact", "True"), ("certified", "ggn", "True")]
-    labels = figures._labels(lines, ["training.polish"])
-    assert labels == ["warm, exact", "certified, exact", "certified, ggn"]
-    looks = style.looks(["warm", "stationary", "stationary"], ["exact", "exact", "ggn"], labels)
-    assert len({look.marker for look in looks}) == len({look.line for look in looks}) == 3
-    assert not set(style.PROTOCOL_COLOURS.values()) & set(style.ESTIMATOR_COLOURS)
+def test_a_cell_is_drawn_from_the_pairs_that_agreement_counts(tmp_path):
+    def change(trial, record):
+        _alive(trial, record)
+        record.arrays["certificate/stationary/certified"][3] = False
+
+    material = Material(_varied(tmp_path, DEPTHS, change, rows=20))
+    cell = material.cells.iloc[1]
+    axes = drawing.draw_cell(material, Figure().subplots(), cell, "depth 2")
+    points = material.tables.points
+    points = points[points["used"] & (points["model.depth"] == 2)]
+    collapsed = set(material.tables.agreement.query("undefined != ''")["trial"])
+    points = points[~points["trial"].isin(collapsed)]
+    drawn, expected = np.asarray(axes.collections[0].get_offsets()), points[["predicted", "actual"]].to_numpy()
+    np.testing.assert_array_equal(drawn[np.lexsort(drawn.T)], expected[np.lexsort(expected.T)])
+    slopes = [np.polyfit(part["predicted"], part["actual"], 1)[0] for _, part in points.groupby("trial")]
+    assert derived.slope(material.behind.points(cell)) == pytest.approx(np.mean(slopes))
+    assert axes.get_title().split("\n")[0] == "depth 2"
+    assert f"r {cell['pearson']:.2f}" in axes.get_title()
+    assert "2/3 usable" in axes.get_title()
+
+
+def test_eigenvalues_show_every_network_once_and_the_median_of_those_that_count(tmp_path):
+    axes_of = {"model.depth": [1, 2], "points.train": ["highest_loss", "highest_influence"]}
+    material = Material(_varied(tmp_path, axes_of, _alive, seeds=3))
+    with style.applied():
+        figure = drawing.eigenvalues(material)
+    drawn = figure.axes[0]
+    table = material.tables.trials[material.tables.trials["points.train"] == "highest_loss"]
+    good = table[table["flags"] == ""]
+    assert len(good) == 4
+    np.testing.assert_array_equal(_by_gid(drawn.lines, "seeds")[0].get_ydata(), good["largest_eigenvalue"])
+    crosses = _by_gid(drawn.lines, "undefined")[0].get_ydata()
+    np.testing.assert_array_equal(crosses, table[table["flags"] != ""]["largest_eigenvalue"])
+    medians = good.groupby("model.depth")["largest_eigenvalue"].median()
+    np.testing.assert_array_equal(_by_gid(drawn.lines, "line")[0].get_ydata(), medians)
+    assert drawn.get_yscale() == "log"
+
+
+def test_protocols_that_start_from_the_same_networks_share_a_panel(tmp_path):
+    material = Material(_tables(tmp_path, DEPTHS, protocols=("warm", "stationary")))
+    assert [panel.title for panel in material.network_panels] == ["Trained networks"]
+
+
+def test_norms_are_medians_and_quartiles_over_the_rows_that_count(tmp_path):
+    material = Material(_varied(tmp_path, DEPTHS, _alive, protocols=("warm",), rows=20, removed=15))
+    with style.applied():
+        figure = drawing.norms(material)
+    drawn = {line.get_label(): line.get_ydata() for line in _by_gid(figure.axes[0].lines, "line")}
+    found = {name: [] for name in ("predicted_norm/exact", "actual_norm/warm", "null_norm/warm")}
+    for depth in DEPTHS["model.depth"]:
+        blocks = [b for b in material.tables.readings.blocks if b.trial.swept["model.depth"] == depth]
+        own = [block.record.arrays for block in blocks if not block.undefined]
+        assert len(own) == 2
+        for name, values in found.items():
+            values.append(np.median(np.concatenate([np.atleast_1d(arrays[name])[:15] for arrays in own])))
+    np.testing.assert_allclose(drawn["predicted (exact)"], found["predicted_norm/exact"])
+    np.testing.assert_allclose(drawn["actual (warm)"], found["actual_norm/warm"])
+    np.testing.assert_allclose(drawn["drift, nothing removed"], found["null_norm/warm"])
+
+
+def test_correlation_against_loss_joins_each_comparison_with_its_own_test_row(tmp_path):
+    material = Material(_varied(tmp_path, {}, _alive, tests=tuple(range(20, 32))))
+    axes = drawing.draw_against_loss(material, Figure().subplots(), material.cells.iloc[0], "spearman")
+    drawn = np.asarray(axes.collections[0].get_offsets())
+    agreement = material.tables.agreement.query("undefined == ''")
+    np.testing.assert_array_equal(drawn[:, 1], agreement["spearman"])
+    blocks = {block.trial.key: block.record.arrays for block in material.tables.readings.blocks}
+    losses = [blocks[row.trial]["test_losses"][row.test_row - 20] for row in agreement.itertuples()]
+    np.testing.assert_array_equal(drawn[:, 0], losses)
+    bins = plots.loss_bins(drawn[:, 0], drawn[:, 1])
+    assert len(bins) == 4
+    np.testing.assert_array_equal(_by_gid(axes.lines, "median")[0].get_ydata(), bins["median"])
+
+
+def test_published_values_stand_only_where_the_setting_is_theirs():
+    spec = {
+        "data": {"name": "iris"}, "model": {"kind": "mlp", "depth": 1, "width": 5},
+        "training": {"weight_decay": 0.005, "polish": False},
+    }  # fmt: skip
+    bare = spec | {"training": {"weight_decay": 0.0, "polish": False}}
+    assert [p.value for p in published.matching("spearman", "warm", [spec])] == [0.97]
+    assert [p.value for p in published.matching("spearman", "warm", [spec, bare])] == [0.97, 0.51]
+    assert published.matching("pearson", "warm", [spec]) == []
+    assert published.matching("spearman", "stationary", [spec]) == []
+    assert published.matching("spearman", "warm", [spec | {"data": {"name": "digits"}}, {}]) == []
+    wide = spec | {"model": {"kind": "mlp", "depth": 1, "width": 50}}
+    axes, scale = Figure().subplots(), scales.of("model.width", [8, 50])
+    plots.published_points(published.matching("spearman", "warm", [wide]), axes, scale)
+    assert [line.get_ydata() for line in _by_gid(axes.lines, "published")] == [[0.56]]
+
+
+# --- how it looks
+
+
+def test_lines_differ_without_colour_and_one_colour_means_one_thing(tmp_path):
+    material = Material(
+        _tables(tmp_path, TWO_AXES | {"points.train": ["all", "random"]}, seeds=1, protocols=("warm", "cold"))
+    )
+    for panel in material.panels:
+        looks = [line.look for line in panel.lines]
+        assert len({(look.marker, str(look.line), look.fill) for look in looks}) == len(looks) == 6
+        assert looks[0].label == "λ = 0.005, all rows"
+    used = [*style.PROTOCOL_COLOURS.values(), *style.ESTIMATOR_FAMILIES, style.OTHER_COLOUR, style.NETWORK_COLOUR,
+            style.PUBLISHED_COLOUR]  # fmt: skip
+    assert len(set(used)) == len(used)
+    kinds = list(itertools.chain(*style.ESTIMATOR_FAMILIES.values()))
+    assert len(set(kinds)) == len(kinds)
+
+
+def test_several_estimators_take_the_colours_of_their_families(tmp_path):
+    material = Material(_tables(tmp_path, DEPTHS, estimators=("exact", "ggn", "identity")))
+    looks = [line.look for line in material.panels[0].lines]
+    assert [look.colour for look in looks] == [style.estimator_colour(name) for name in ("exact", "ggn", "identity")]
+    assert len({str(look.line) for look in looks}) == 3
+
+
+def test_the_words_of_the_published_validation():
+    published_settings = {"training.dtype": "float32", "training.polish": False}
+    assert wording.protocol_title("warm", "warm", published_settings) == "As published: warm restart"
+    assert wording.protocol_title("warm", "warm", {}) == "Warm restart"
+    assert wording.protocol_title("long", "warm", {}) == "Warm restart (long)"
+    assert wording.protocol_title("certified", "stationary", {}) == "Certified"
+    assert wording.phrase("points.train", "highest_loss") == "highest loss"
+    assert wording.phrase("training.polish", np.False_) == "unpolished"
+    assert wording.phrase("model.depth", pd.NA) == "depth none"
+    assert [wording.number(value) for value in (0, 0.005, 12, 5e-4, 1e-5, -2.5e7)] == [
+        "0", "0.005", "12", "5·10⁻⁴", "10⁻⁵", "−2.5·10⁷"]  # fmt: skip
+
+
+def _texts(figure):
+    """Every text as drawn, with its bounding box."""
+    found, original = [], Text.draw
+
+    def draw(self, renderer, *args, **kwargs):
+        if self.get_visible() and self.get_text().strip():
+            found.append((self, self.get_window_extent(renderer)))
+        return original(self, renderer, *args, **kwargs)
+
+    FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Text, "draw", draw)
+        figure.canvas.draw()
+    return list({id(text): (text, box) for text, box in found}.values())
+
+
+CROWDED = {
+    "model.depth": list(range(1, 7)),
+    "training.weight_decay": [0.005, 0.0],
+    "points.train": ["highest_loss", "highest_influence"],
+}
+
+
+@pytest.mark.parametrize("axes", [*SHAPES, CROWDED], ids=lambda axes: "+".join(axes) or "nothing swept")
+def test_no_text_overlaps_leaves_the_page_or_is_too_small(tmp_path, axes):
+    evidence = _varied(tmp_path, axes, _alive, protocols=("warm", "stationary"), rows=12, tests=tuple(range(11)))
+    with style.applied():
+        for stem, draw in figures.plan(Material(evidence)):
+            figure = draw()
+            assert figure.get_size_inches()[0] in (style.COLUMN, style.PAGE)
+            assert figure.get_size_inches()[1] <= style.PAGE_HEIGHT
+            texts = _texts(figure)
+            width, height = figure.bbox.size
+            for text, box in texts:
+                assert text.get_fontsize() >= style.SMALL, (stem, text.get_text())
+                assert box.x0 >= -1, (stem, text.get_text())
+                assert box.x1 <= width + 1, (stem, text.get_text())
+                assert box.y0 >= -1, (stem, text.get_text())
+                assert box.y1 <= height + 1, (stem, text.get_text())
+            for (first, a), (second, b) in itertools.combinations(texts, 2):
+                apart = a.x1 <= b.x0 + 1 or b.x1 <= a.x0 + 1 or a.y1 <= b.y0 + 1 or b.y1 <= a.y0 + 1
+                assert apart, (stem, first.get_text(), second.get_text())
+
+
+def test_a_plan_names_the_protocols_of_each_trial(tmp_path):
+    """What a trial says of its protocols decides which lines a protocol has, before any record does."""
+    experiment = synthetic.experiment(DEPTHS, seeds=1)
+    names = ["warm", "warm", "cold"]
+    trials = [
+        replace(trial, settings=SimpleNamespace(seed=0, protocols=[SimpleNamespace(name=name)]))
+        for trial, name in zip(experiment.trials, names, strict=True)
+    ]
+    sweep = lines.Sweep(SimpleNamespace(experiment=replace(experiment, trials=trials), blocks=[]))
+    assert list(sweep.plan["protocol"]) == ["warm", "warm", "cold"]
+    assert sweep.planned("warm", {"model.depth": 2})
+    assert not sweep.planned("cold", {"model.depth": 2})

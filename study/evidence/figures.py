@@ -1,160 +1,123 @@
-"""The figures of an experiment: which plots, of which cells, in which file."""
+"""The figures of an experiment: which ones it gets, and in which files."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
-import numpy as np
-import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from study.evidence import files, plots, style
-from study.evidence.cells import cell_paths
+from study.evidence import drawing, files, lines, overview, style, wording
+from study.evidence.lines import Line, Panel, swept_axis
+from study.evidence.material import Material
 from study.evidence.store import Store
 from study.evidence.tables import Tables
 
 if TYPE_CHECKING:
     from study.trials import Experiment
 
-FORMATS = ("pdf", "png")
-MOST_PANELS = 12
-PANELS_PER_ROW = 4
+__all__ = ["plan", "swept_axis", "write", "write_all"]
+
+FORMATS: dict[str, Any] = {"pdf": FigureCanvasPdf, "png": FigureCanvasAgg, "svg": FigureCanvasSVG}
+METADATA: dict[str, dict[str, Any]] = {  # without a date: the same records make the same bytes
+    "pdf": {"CreationDate": None},
+    "svg": {"Date": None},
+    "png": {"Software": f"matplotlib {mpl.__version__}"},
+}
+MOST_SCATTERS = 8  # files of predicted against actual
+STEMS = ("overview", "spearman_", "pearson_", "predicted_vs_actual", "top_eigenvalue_", "parameter_change_")
 
 
 def write(experiment: Experiment, store: Store) -> list[Path]:
-    """Rebuild `results/<name>/figures/` as PDF and PNG. Returns the paths written, none when there is no record."""
+    """Rebuild `results/<name>/figures/` as PDF, PNG and SVG. Returns the paths written, none when there is no record."""
     return write_all(Tables(experiment, store), store.folder / "figures")
 
 
 def write_all(tables: Tables, folder: Path) -> list[Path]:
-    """As `write`, from tables already at hand."""
+    """As `write`, from tables already at hand. Figures of an earlier state that no longer apply are removed."""
     if tables.cells.empty:
         return []
     paths: list[Path] = []
     with style.applied():
-        path = swept_axis(tables.cells, cell_paths(tables.experiment.swept_paths))
-        name = f"{tables.experiment.primary}_against_{path.replace('.', '_') if path else 'cell'}"
-        paths += _save(correlation_figure(tables, path), folder / name)
-        for estimator, protocol in tables.cells[["estimator", "protocol"]].drop_duplicates().to_numpy():
-            figure = predicted_vs_actual_figure(tables, estimator, protocol)
-            paths += _save(figure, folder / f"predicted_vs_actual_{estimator}_{protocol}")
+        for stem, draw in plan(Material(tables)):
+            paths += _save(draw(), folder / stem)
+    for path in folder.iterdir():
+        if path not in paths and path.name.startswith(STEMS) and path.suffix[1:] in FORMATS:
+            path.unlink()
     return paths
 
 
-def correlation_figure(tables: Tables, axis: str | None) -> Figure:
-    """The primary metric against the swept path `axis`: a line per estimator, protocol and rest of the sweep."""
-    cells = tables.cells.copy()
-    rest = [path for path in cell_paths(tables.experiment.swept_paths) if path != axis]
-    if axis is None:  # one cell: its estimators and protocols stand side by side
-        axis = "estimator"
-    parts = cells[["protocol", "estimator", *rest]].astype("str").fillna("none")
-    if axis == "estimator":
-        parts["estimator"] = ""
-    rows = list(parts.itertuples(index=False, name=None))
-    lines = list(dict.fromkeys(rows))
-    cells["line"] = [lines.index(row) for row in rows]
-    kinds = [cells.loc[cells["line"] == index, "kind"].iloc[0] for index in range(len(lines))]
-    looks = style.looks(kinds, [line[1] for line in lines], _labels(lines, rest))
-    figure = _figure(style.PAPER_COLUMN * 1.35, style.PAPER_COLUMN * (0.85 + 0.035 * len(lines)))
-    axes = plots.correlation_against(cells, figure.add_subplot(), axis, tables.experiment.primary, looks)
-    if len(lines) > 1:
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=1 if len(lines) < 4 else 2)
-    return figure
+def plan(material: Material) -> Iterator[tuple[str, Callable[[], Figure]]]:
+    """The stem of each figure that the experiment gets, and what draws it.
+
+    overview                          always
+    METRIC_against_AXIS               Spearman and Pearson; AXIS is the numeric swept path with most planned values, else
+                                      the swept path with most, else `estimator`
+    top_eigenvalue_against_AXIS       where trained networks vary along the axis and some eigenvalue is recorded
+    parameter_change_against_AXIS     where the axis is a swept path
+    PRIMARY_against_test_loss         where some cell has at least MANY_TESTS test rows
+    predicted_vs_actual_ESTIMATOR_PROTOCOL          all cells in one file, if at most MOST_PANELS are planned;
+    predicted_vs_actual_ESTIMATOR_PROTOCOL_VALUES   else a file per line of the rest of the sweep; at most MOST_SCATTERS
+                                                    files, evenly spread, each saying so
+
+    Stems depend on the spec and not on how many trials are done.
+    """
+    sweep = material.sweep
+    axis = (sweep.axis or lines.ESTIMATOR).replace(".", "_")
+    yield "overview", partial(overview.figure, material)
+    for metric in wording.METRICS:
+        yield f"{metric}_against_{axis}", partial(drawing.correlation, material, metric)
+    if sweep.axis is not None and sweep.axis in sweep.paths:
+        if sweep.axis == material.network_sweep.axis and material.network_panels:
+            yield f"top_eigenvalue_against_{axis}", partial(drawing.eigenvalues, material)
+        yield f"parameter_change_against_{axis}", partial(drawing.norms, material)
+    if material.many_tests:
+        primary = material.tables.experiment.primary
+        yield f"{primary}_against_test_loss", partial(drawing.against_loss, material, primary)
+    yield from _scatters(material)
 
 
-def predicted_vs_actual_figure(tables: Tables, estimator: str, protocol: str) -> Figure:
-    """One panel per cell, at most MOST_PANELS spread over the cells, of the pairs that agreement counts."""
-    cells, points = tables.cells, tables.points
-    cells = cells[(cells["estimator"] == estimator) & (cells["protocol"] == protocol)]
-    points = points[(points["estimator"] == estimator) & (points["protocol"] == protocol) & points["used"]]
-    paths = [path for path in cell_paths(tables.experiment.swept_paths) if cells[path].nunique(dropna=False) > 1]
-    shown = cells.iloc[np.unique(np.linspace(0, len(cells) - 1, min(len(cells), MOST_PANELS)).round().astype(int))]
-    columns = min(PANELS_PER_ROW, len(shown))
-    rows = math.ceil(len(shown) / columns)
-    figure = _figure(max(style.PANEL * columns, 2.6) + 0.3, max((style.PANEL + 0.1 * len(paths)) * rows, 2.0) + 0.6)
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, (_, cell) in zip(panels[: len(shown)], shown.iterrows(), strict=True):
-        names = [f"{path.rsplit('.', 1)[-1]} = {_short(cell[path])}" for path in paths]
-        title = "\n".join([*names, _agreement(cell)])
-        plots.predicted_vs_actual(_matching(points, cell, paths), axes, style.protocol_colour(cell["kind"]), title)
-    for axes in panels[len(shown) :]:
-        axes.remove()
-    note = f" ({len(shown)} of {len(cells)} cells)" if len(shown) < len(cells) else ""
-    figure.suptitle(f"{tables.experiment.name}: {estimator}, {protocol}{note}", fontsize=8)
-    target = tables.readings.blocks[0].record.header["spec"].get("target", "loss")
-    figure.supxlabel(f"Predicted change in test {target}", fontsize=8)
-    figure.supylabel(f"Actual change in test {target}", fontsize=8)
-    return figure
+def _scatters(material: Material) -> Iterator[tuple[str, Callable[[], Figure]]]:
+    found: list[tuple[str, str, str, list[Line]]] = []
+    for panel in material.panels:
+        for estimator in dict.fromkeys(cell for line in panel.lines for cell in line.cells["estimator"]):
+            own = [line for line in panel.lines if estimator in set(line.cells["estimator"])]
+            for values, chosen in _files(material, panel, own):
+                found.append((wording.stem("predicted_vs_actual", estimator, panel.protocol, *values),
+                              estimator, panel.protocol, chosen))  # fmt: skip
+    shown = lines.spread(found, MOST_SCATTERS)
+    note = f"{len(shown)} of {len(found)} such figures" if len(shown) < len(found) else ""
+    for stem, estimator, protocol, chosen in shown:
+        yield stem, partial(drawing.scatter, material, estimator, protocol, chosen, note)
 
 
-def swept_axis(cells: pd.DataFrame, paths: list[str]) -> str | None:
-    """The numeric swept path with most values, else the swept path with most values, None where nothing varies."""
-    counts = {path: cells[path].nunique() for path in paths if cells[path].nunique(dropna=False) > 1}
-    numeric = {path: count for path, count in counts.items() if _is_number(cells[path])}
-    candidates = numeric or counts
-    return max(candidates, key=lambda path: candidates[path]) if candidates else None
-
-
-def _is_number(values: pd.Series) -> bool:
-    return pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
-
-
-def _labels(lines: list[tuple[str, ...]], rest: list[str]) -> list[str]:
-    """What tells the lines apart, in as few words as do: a key that always changes with the protocol says nothing."""
-    names = ["protocol", "estimator", *rest]
-    chosen: list[int] = []
-    for place in range(len(names)):
-        if len({tuple(line[i] for i in (*chosen, place)) for line in lines}) > len(
-            {tuple(line[i] for i in chosen) for line in lines}
-        ):
-            chosen.append(place)
-    chosen = chosen or [0]
-    return [", ".join(_phrase(names[i], line[i]) for i in chosen if line[i]) for line in lines]
-
-
-def _phrase(name: str, value: str) -> str:
-    return value if name in ("protocol", "estimator") else f"{name.rsplit('.', 1)[-1]} {_short(value)}"
-
-
-def _agreement(cell: pd.Series) -> str:
-    counts = "" if cell["usable"] == cell["total"] else f"\n{cell['usable']}/{cell['total']} usable"
-    return f"ρ = {_number(cell['spearman'])}, r = {_number(cell['pearson'])}{counts}"
-
-
-def _number(value: float) -> str:
-    return "undefined" if math.isnan(value) else f"{value:.2f}"
-
-
-def _short(value: object) -> str:
-    text = f"{value:g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= 18 else text[:17] + "…"
-
-
-def _matching(points: pd.DataFrame, cell: pd.Series, paths: list[str]) -> pd.DataFrame:
-    keep = np.ones(len(points), dtype=bool)
-    for path in paths:
-        values = points[path]
-        keep &= (values.isna() if pd.isna(cell[path]) else (values == cell[path]).fillna(False)).to_numpy(dtype=bool)
-    return points[keep]
-
-
-def _figure(width: float, height: float) -> Figure:
-    """A figure of its own canvas: no display, no global state of pyplot."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+def _files(material: Material, panel: Panel, own: list[Line]) -> list[tuple[list[str], list[Line]]]:
+    """The lines of each file, with the swept values that its name states."""
+    sweep = material.sweep
+    planned = int((sweep.plan["protocol"] == panel.protocol).sum())
+    if planned <= drawing.MOST_PANELS:
+        return [([], own)]
+    varying = sweep.varying(panel.protocol)
+    return [([wording.slug(path, line.values[path]) for path in varying], [line]) for line in own]
 
 
 def _save(figure: Figure, stem: Path) -> list[Path]:
+    """Laid out once, then drawn once in every format (`savefig` would draw each twice)."""
+    figure.set_dpi(style.RASTER_DPI)
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)
+        figure.set_layout_engine("none")
     paths = []
-    for suffix in FORMATS:
+    for suffix, canvas in FORMATS.items():
         path = stem.parent / f"{stem.name}.{suffix}"
-        metadata = {"CreationDate": None} if suffix == "pdf" else {"Software": f"matplotlib {mpl.__version__}"}
+        figure.set_dpi(style.RASTER_DPI)  # the vector formats change it
         with files.replacing(path) as temporary:
-            figure.savefig(temporary, format=suffix, metadata=metadata)
+            getattr(canvas(figure), f"print_{suffix}")(temporary, metadata=METADATA[suffix])
         paths.append(path)
     return paths

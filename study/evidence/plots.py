@@ -7,13 +7,68 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator, ScalarFormatter
+from matplotlib.collections import PolyCollection
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from study.evidence.style import POINT_AREA, REFERENCE, SMALL, Look
+from study.evidence import style, wording
+from study.evidence.published import Published
+from study.evidence.scales import Scale
+from study.evidence.style import Look
 
-MOST_POINTS = 20_000  # more than a panel can show
+MOST_POINTS = 6_000  # more than a panel can show
 FAR = 2.5  # times the 99.5% quantile of the changes: beyond it a point is an outlier of its panel
-LOG_RATIO = 50.0  # of largest to smallest swept value, from where a logarithmic axis is read more easily
+DODGE = 0.72  # of a step: how far the lines of a panel stand apart together
+COUNT_ROW = 0.115  # height of one row of counts below the correlations, in units of the correlation
+BINS = 8  # of the test loss, equally full
+FEWEST_PER_BIN = 5
+
+
+def correlation_against(
+    table: pd.DataFrame,
+    axes: Axes,
+    scale: Scale,
+    metric: str,
+    looks: list[Look],
+    floor: float = -1.0,
+    rows: int | None = None,
+) -> Axes:
+    """`metric` of each line with its 95% interval, on the permutation band, and usable/total where not all are.
+
+    table: rows of `cells` with `line`, the index of their look. floor: where the correlations' axis ends; below it
+    there is room for `rows` rows of counts, one per line that needs one (default: as many as this table needs).
+    """
+    axes.axhline(0, color=style.REFERENCE, linewidth=0.6, zorder=0.5)
+    partial = partial_lines(table)
+    for index, look in enumerate(looks):
+        part = table[table["line"] == index]
+        x = scale.of(part[scale.path]) + dodge(scale, index, len(looks))
+        order = np.argsort(x)
+        part, x = part.iloc[order], x[order]
+        _band(part, axes, x, metric, DODGE * scale.step / max(len(looks), 2))
+        _line(part, axes, x, scale, metric, look)
+    for place, index in enumerate(partial):
+        part = table[(table["line"] == index) & (table["usable"] < table["total"])]
+        _counts(part, axes, scale, floor - (place + 0.75) * COUNT_ROW, looks[index])
+    rows = len(partial) if rows is None else rows
+    if partial:
+        axes.text(-0.03, floor - (len(partial) / 2 + 0.25) * COUNT_ROW, "usable", transform=axes.get_yaxis_transform(),
+                  ha="right", va="center", fontsize=style.SMALL, color=style.NOTE, gid="usable heading")  # fmt: skip
+        axes.spines["left"].set_bounds(floor, 1.05)
+    bottom = floor - (0.03 if rows == 0 else (rows + 0.4) * COUNT_ROW)
+    axes.set(ylim=(bottom, 1.05), ylabel=f"{wording.METRICS[metric]} correlation", yticks=np.arange(floor, 1.01, 0.5))
+    scale.dress(axes)
+    return axes
+
+
+def published_points(values: list[Published], axes: Axes, scale: Scale) -> Axes:
+    """Stars where others published a correlation for a value of the axis."""
+    for published in values:
+        if (place := scale.places.get(published.settings.get(scale.path))) is not None:
+            aside = place - (DODGE / 2 + 0.1) * scale.step  # left of our own lines, which it would hide
+            axes.plot([aside], [published.value], linestyle="none", marker=style.PUBLISHED_MARKER,
+                      markersize=style.PUBLISHED_SIZE, color=style.PUBLISHED_COLOUR, markeredgecolor="black",
+                      markeredgewidth=0.6, zorder=4, gid="published")  # fmt: skip
+    return axes
 
 
 def predicted_vs_actual(table: pd.DataFrame, axes: Axes, colour: str = "black", title: str = "") -> Axes:
@@ -22,64 +77,166 @@ def predicted_vs_actual(table: pd.DataFrame, axes: Axes, colour: str = "black", 
     table: `predicted` and `actual`, one row per pair. A few far outliers do not set the scale: they are counted in
     the corner as lying beyond it.
     """
-    table = table[np.isfinite(table["predicted"]) & np.isfinite(table["actual"])]
-    table = table.iloc[:: max(1, -(-len(table) // MOST_POINTS))]
-    sizes = table[["predicted", "actual"]].abs().max(axis=1).to_numpy()
+    pairs = table[["predicted", "actual"]].to_numpy(dtype=float)
+    pairs = pairs[np.isfinite(pairs).all(axis=1)]
+    sizes = np.abs(pairs).max(axis=1, initial=0.0)
     limit = _limit(sizes)
-    alpha = float(np.clip(25 / max(len(table), 1) ** 0.6, 0.12, 0.7))
-    axes.axline((0, 0), slope=1, color=REFERENCE, linewidth=0.8, zorder=1)
-    axes.scatter(table["predicted"], table["actual"], s=POINT_AREA, color=colour, alpha=alpha, linewidth=0,
-                 rasterized=True, zorder=2)  # fmt: skip
-    axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", title=title)
+    shown = pairs[:: max(1, -(-len(pairs) // MOST_POINTS))]
+    alpha = float(np.clip(30 / max(len(shown), 1) ** 0.6, 0.15, 0.7))
+    axes.axline((0, 0), slope=1, color=style.REFERENCE, linewidth=0.8, zorder=1)
+    axes.scatter(shown[:, 0], shown[:, 1], s=style.POINT_AREA, color=colour, alpha=alpha, linewidth=0, rasterized=True,
+                 zorder=2)  # fmt: skip
+    axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
+    axes.set_title(title, fontsize=style.SMALL, linespacing=1.25)
+    tick = np.asarray(MaxNLocator(4, symmetric=True, steps=[1, 2, 2.5, 5, 10]).tick_values(-0.8 * limit, 0.8 * limit))
+    tick = tick[np.abs(tick) <= limit]
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(MaxNLocator(4, symmetric=True, steps=[1, 2, 5, 10]))
-        axis.set_major_formatter(_formatter())
-    axes.xaxis.offsetText.set_visible(False)  # the axes are equal: the power of ten stands once, above
+        axis.set_ticks(tick)
+    _power_of_ten(axes, float(np.abs(tick).max()))
     if beyond := int((sizes > limit).sum()):
-        axes.text(0.97, 0.03, f"{beyond} beyond", transform=axes.transAxes, ha="right", va="bottom", fontsize=SMALL)
+        axes.text(0.98, 0.02, f"{beyond} beyond", transform=axes.transAxes, ha="right", va="bottom",
+                  fontsize=style.SMALL, color=style.NOTE)  # fmt: skip
     return axes
 
 
-def correlation_against(table: pd.DataFrame, axes: Axes, axis: str, metric: str, lines: list[Look]) -> Axes:
-    """`metric` of each line against the swept path `axis`, with 95% intervals and, where not all, usable/total.
+def eigenvalue_against(table: pd.DataFrame, axes: Axes, scale: Scale, looks: list[Look]) -> Axes:
+    """The top Hessian eigenvalue of each trained network, faint, and the median of each line; log y.
 
-    table: rows of `cells` with `line`, the index of their look in `lines`.
+    table: `largest_eigenvalue`, `defined`, the swept path, and `line`. Networks that are not defined (collapsed, without
+    a minimum) are crosses and do not count in the median.
     """
-    places, logarithmic = _places(table[axis])
-    if logarithmic:
-        axes.set_xscale("log")
-    axes.axhline(0, color=REFERENCE, linewidth=0.6, zorder=0)
-    for index, look in enumerate(lines):
-        part = table[table["line"] == index]
-        shift = (index - (len(lines) - 1) / 2) * 0.014  # of the axis, so that intervals do not hide each other
-        _line(part, axes, _dodged(places, part[axis], shift, logarithmic), metric, look)
-    _partial_counts(table, axes, places, axis, lines)
-    _category_ticks(axes, places, logarithmic)
-    axes.set(xlabel=axis, ylabel=f"{metric.capitalize()} correlation", ylim=(-1.05, 1.05),
-             yticks=np.linspace(-1, 1, 5))  # fmt: skip
+    for index, look in enumerate(looks):
+        part = table[(table["line"] == index) & (table["largest_eigenvalue"] > 0)]
+        x = scale.of(part[scale.path]) + dodge(scale, index, len(looks))
+        y, good = part["largest_eigenvalue"].to_numpy(dtype=float), part["defined"].to_numpy(dtype=bool)
+        axes.plot(x[good], y[good], linestyle="none", marker="o", markersize=2.4, color=look.colour, alpha=style.FAINT,
+                  markeredgewidth=0, zorder=2, gid="seeds")  # fmt: skip
+        axes.plot(x[~good], y[~good], linestyle="none", marker="x", markersize=3.2, color=look.colour,
+                  markeredgewidth=0.7, zorder=2, gid="undefined")  # fmt: skip
+        median = pd.Series(y[good]).groupby(x[good]).median()
+        _marked(axes, median.index.to_numpy(), median.to_numpy(), scale, look)
+    scale.dress(axes)
+    _log_y(axes)
+    axes.set_ylabel("Top Hessian eigenvalue")
     return axes
 
 
-def _line(part: pd.DataFrame, axes: Axes, x: np.ndarray, metric: str, look: Look) -> None:
-    order = np.argsort(x)
-    x, part = x[order], part.iloc[order]
+def norms_against(table: pd.DataFrame, axes: Axes, scale: Scale, looks: dict[str, Look]) -> Axes:
+    """Median and quartiles of ‖Δθ‖ for each of `looks`; log y.
+
+    table: the swept path, and NAME_low, NAME_median, NAME_high for every name in `looks`.
+    """
+    for index, (name, look) in enumerate(looks.items()):
+        x = scale.of(table[scale.path]) + dodge(scale, index, len(looks)) * 0.6
+        order = np.argsort(x)
+        low, median, high = (table[f"{name}_{end}"].to_numpy(dtype=float)[order] for end in ("low", "median", "high"))
+        median = np.where(median > 0, median, np.nan)
+        axes.vlines(x[order], np.where(low > 0, low, median), high, color=look.colour, linewidth=style.INTERVAL_WIDTH)
+        _marked(axes, x[order], median, scale, look)
+    scale.dress(axes)
+    _log_y(axes)
+    axes.set_ylabel("‖Δθ‖ (median, quartiles)")
+    return axes
+
+
+def correlation_against_loss(table: pd.DataFrame, axes: Axes, metric: str, look: Look) -> Axes:
+    """`metric` of every trial and test row against the loss of the test row, with medians and quartiles of equal bins.
+
+    table: `test_loss` and the metric, one row per comparison. A loss that is not positive has no place on the log axis.
+    """
+    loss, value = (table[name].to_numpy(dtype=float) for name in ("test_loss", metric))
+    shown = (loss > 0) & np.isfinite(loss) & np.isfinite(value)
+    loss, value = loss[shown], value[shown]
+    axes.axhline(0, color=style.REFERENCE, linewidth=0.6, zorder=0.5)
+    thin = slice(None, None, max(1, -(-len(loss) // MOST_POINTS)))
+    axes.scatter(loss[thin], value[thin], s=style.POINT_AREA, color=look.colour, linewidth=0, rasterized=True, zorder=2,
+                 alpha=float(np.clip(30 / max(len(loss), 1) ** 0.6, 0.15, 0.7)))  # fmt: skip
+    binned = loss_bins(loss, value)
+    axes.vlines(binned["loss"], binned["low"], binned["high"], color="black", linewidth=style.INTERVAL_WIDTH, zorder=3)
+    axes.plot(binned["loss"], binned["median"], color="black", marker="D", markersize=3.4, markerfacecolor="white",
+              linewidth=0.9, zorder=4, gid="median")  # fmt: skip
+    axes.set(xscale="log", ylim=(-1.05, 1.05), yticks=np.linspace(-1, 1, 5), xlabel="Test loss",
+             ylabel=f"{wording.METRICS[metric]} correlation")  # fmt: skip
+    if len(loss):
+        log_limits(axes, float(loss.min()), float(loss.max()))
+    return axes
+
+
+def log_limits(axes: Axes, low: float, high: float) -> None:
+    """A logarithmic x axis from low to high with a margin."""
+    pad = max((high / low) ** 0.05, 1.2)
+    axes.set_xlim(low / pad, high * pad)
+    _log_ticks(axes.xaxis, low / pad, high * pad)
+
+
+def loss_bins(loss: np.ndarray, value: np.ndarray) -> pd.DataFrame:
+    """loss (median), low, median, high (quartiles of the value) of at most BINS equally full bins of the loss."""
+    order = np.argsort(loss, kind="stable")
+    parts = [part for part in np.array_split(order, min(BINS, len(loss) // FEWEST_PER_BIN) or 1) if len(part)]
+    rows = [(np.median(loss[part]), *np.quantile(value[part], (0.25, 0.5, 0.75))) for part in parts]
+    return pd.DataFrame(rows, columns=["loss", "low", "median", "high"])
+
+
+def partial_lines(table: pd.DataFrame) -> list[int]:
+    """The lines of which some cell has comparisons that are not usable."""
+    return sorted(set(table.loc[table["usable"] < table["total"], "line"]))
+
+
+def dodge(scale: Scale, index: int, count: int) -> float:
+    """Shift of line `index` of `count`, so that intervals do not hide each other."""
+    return (index - (count - 1) / 2) * DODGE * scale.step / max(count, 2)
+
+
+def _band(part: pd.DataFrame, axes: Axes, x: np.ndarray, metric: str, width: float) -> None:
+    """The permutation band behind each mean, where the table has it."""
+    names = (f"{metric}_band_low", f"{metric}_band_high")
+    if not set(names) <= set(part.columns):
+        return
+    low, high = (part[name].to_numpy(dtype=float) for name in names)
+    boxes = [
+        [(c - width / 2, lo), (c + width / 2, lo), (c + width / 2, hi), (c - width / 2, hi)]
+        for c, lo, hi in zip(x, low, high, strict=True)
+        if np.isfinite([lo, hi]).all()
+    ]
+    axes.add_collection(PolyCollection(boxes, facecolor=style.BAND, edgecolor="none", zorder=0.2, gid="band"))
+
+
+def _line(part: pd.DataFrame, axes: Axes, x: np.ndarray, scale: Scale, metric: str, look: Look) -> None:
     mean, low, high = (part[name].to_numpy(dtype=float) for name in (metric, f"{metric}_low", f"{metric}_high"))
-    axes.vlines(x, low, high, color=look.colour, linewidth=0.9)
-    axes.plot(x, mean, color=look.colour, marker=look.marker, linestyle=look.line, markeredgecolor="white",
-              markeredgewidth=0.4, label=look.label)  # fmt: skip
+    axes.vlines(x, low, high, color=look.colour, linewidth=style.INTERVAL_WIDTH, zorder=2)
+    _marked(axes, x, mean, scale, look)
 
 
-def _partial_counts(table: pd.DataFrame, axes: Axes, places: dict[object, float], axis: str, lines: list[Look]) -> None:
-    """usable/total above the axis where not every comparison is usable: once if all lines agree, else one per line."""
-    for value, group in table.groupby(axis, sort=False, dropna=False):
-        if (group["usable"] == group["total"]).all():
-            continue
-        counts = [f"{usable}/{total}" for usable, total in zip(group["usable"], group["total"], strict=True)]
-        colours = [lines[index].colour for index in group["line"]]
-        texts = list(zip(counts, colours, strict=True)) if len(set(counts)) > 1 else [(counts[0], "0.35")]
-        for height, (text, colour) in enumerate(reversed(texts)):
-            axes.text(places[_name(value)], -1.02 + 0.075 * height, text, ha="center", va="bottom", fontsize=SMALL,
-                      color=colour)  # fmt: skip
+def _marked(axes: Axes, x: np.ndarray, y: np.ndarray, scale: Scale, look: Look) -> None:
+    """A line with markers; none joins 0 to the values of a logarithmic scale."""
+    if scale.gap is not None:
+        place = int(np.searchsorted(x, scale.gap))
+        if 0 < place < len(x):
+            x, y = np.insert(x, place, np.nan), np.insert(y, place, np.nan)
+    hollow = look.fill == "none"
+    axes.plot(x, y, color=look.colour, marker=look.marker, linestyle=look.line, fillstyle=None if hollow else look.fill,
+              markerfacecolor="white" if hollow else look.colour, markerfacecoloralt="white",
+              markeredgecolor=look.colour, markeredgewidth=0.8, label=look.label, zorder=3, gid="line")  # fmt: skip
+
+
+def _counts(part: pd.DataFrame, axes: Axes, scale: Scale, height: float, look: Look) -> None:
+    """usable/total of one line in a row of its own, behind the line's marker."""
+    _, room = _room(axes, scale)
+    texts = [f"{usable}/{total}" for usable, total in zip(part["usable"], part["total"], strict=True)]
+    if len(scale.places) > 1 and max(map(len, texts)) > room:
+        texts = [str(usable) for usable in part["usable"]]
+    for place, text in zip(scale.of(part[scale.path]), texts, strict=True):
+        axes.text(place, height, text, ha="center", va="center", fontsize=style.SMALL, color=look.colour, gid="usable")
+    hollow = look.fill == "none"
+    axes.plot([0.0], [height], marker=look.marker, color=look.colour, markerfacecolor="white" if hollow else look.colour,
+              markersize=3.4, markeredgewidth=0.8, transform=axes.get_yaxis_transform(), clip_on=False, zorder=5)  # fmt: skip
+
+
+def _room(axes: Axes, scale: Scale) -> tuple[float, float]:
+    """Points of width, and characters of the smallest type, between two values of the axis."""
+    width = axes.get_position().width * axes.figure.get_figure(root=True).get_size_inches()[0] * 72 * 0.85
+    steps = (np.ptp(list(scale.places.values())) / scale.step) + 1.3
+    return width / steps, width / steps / (0.62 * style.SMALL)
 
 
 def _limit(sizes: np.ndarray) -> float:
@@ -87,47 +244,46 @@ def _limit(sizes: np.ndarray) -> float:
     if sizes.size == 0 or sizes.max() == 0:
         return 1.0
     most = float(np.quantile(sizes, 0.995))
-    return 1.08 * float(sizes.max() if sizes.max() <= FAR * most else most)
+    return 1.08 * float(sizes.max() if most == 0 or sizes.max() <= FAR * most else most)
 
 
-def _formatter() -> ScalarFormatter:
-    formatter = ScalarFormatter(useMathText=True)
-    formatter.set_powerlimits((-1, 2))
-    return formatter
+def _power_of_ten(axes: Axes, largest: float) -> None:
+    """Tick labels without their common power of ten, which stands once, above the y axis."""
+    power = int(np.floor(np.log10(largest)))
+    power = 0 if -1 <= power <= 2 else power
+
+    def text(given: float, _: Any = None) -> str:
+        return f"{given / 10.0**power:.3g}".replace("-", "−")
+
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(text))
+    if power:
+        axes.text(0.02, 0.98, "×10" + str(power).translate(wording.SUPERSCRIPTS), transform=axes.transAxes, ha="left",
+                  va="top", fontsize=style.SMALL, color=style.NOTE)  # fmt: skip
 
 
-def _name(value: Any) -> object:
-    return "none" if pd.isna(value) else value
+def _log_y(axes: Axes) -> None:
+    axes.set_yscale("log")
+    low, high = axes.dataLim.intervaly
+    if not (np.isfinite([low, high]).all() and 0 < low <= high):
+        low, high = 0.1, 1.0
+    pad = max((high / low) ** 0.06, 1.15)
+    low, high = low / pad, high * pad
+    if high / low < 3:  # so that two ticks are labelled
+        middle = np.sqrt(low * high)
+        low, high = middle / np.sqrt(3), middle * np.sqrt(3)
+    axes.set_ylim(low, high)
+    _log_ticks(axes.yaxis, low, high)
 
 
-def _places(values: pd.Series) -> tuple[dict[object, float], bool]:
-    """Where each swept value stands, and whether on a logarithmic axis. What is no number stands at 0, 1, 2 …"""
-    distinct = list(dict.fromkeys(_name(value) for value in values))
-    numeric = all(isinstance(value, int | float | np.number) and not isinstance(value, bool) for value in distinct)
-    if numeric:
-        numbers = [float(value) for value in distinct]  # type: ignore[arg-type]
-        positive = [number for number in numbers if number > 0]
-        wide = len(positive) > 1 and max(positive) >= LOG_RATIO * min(positive)
-        if len(positive) == len(numbers) or not wide:
-            return dict(zip(distinct, numbers, strict=True)), wide
-        distinct = [value for _, value in sorted(zip(numbers, distinct, strict=True), key=lambda pair: pair[0])]
-    return {value: float(place) for place, value in enumerate(distinct)}, False
+def _log_ticks(axis: Any, low: float, high: float) -> None:
+    """Decades where there are several, else 1, 2 and 5; small ticks between them where they are not too many."""
+    subs = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if high / low < 6 else (1.0, 2.0, 5.0) if high / low < 30 else (1.0,)
+    axis.set_major_locator(LogLocator(10, subs=subs, numticks=6))
+    axis.set_minor_locator(LogLocator(10, subs=range(2, 10), numticks=60) if high / low < 1e5 else NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda given, _: _power(given)))
+    axis.set_minor_formatter(NullFormatter())
 
 
-def _dodged(places: dict[object, float], values: pd.Series, shift: float, logarithmic: bool) -> np.ndarray:
-    x = np.array([places[_name(value)] for value in values], dtype=float)
-    ends = np.array([min(places.values()), max(places.values())])
-    if logarithmic:
-        return x * (ends[1] / ends[0]) ** shift
-    return x + shift * (ends[1] - ends[0] or 4.0)
-
-
-def _category_ticks(axes: Axes, places: dict[object, float], logarithmic: bool) -> None:
-    numbers = list(places.values())
-    if not logarithmic and len(places) > 12:
-        axes.xaxis.set_major_locator(MaxNLocator(6))
-        return
-    axes.set_xticks(numbers, [f"{value:g}" if isinstance(value, float) else str(value) for value in places])
-    axes.set_xticks([], minor=True)
-    if len(places) == 1:
-        axes.set_xlim(numbers[0] - 1, numbers[0] + 1)
+def _power(given: float) -> str:
+    return "" if given <= 0 else f"{given:g}" if 0.01 <= given <= 1000 else wording.number(given)

@@ -1,8 +1,13 @@
-"""Every visual constant of every figure: one colour means one thing, and no line relies on its colour alone."""
+"""Every visual constant of every figure: one colour means one thing, and no line relies on its colour alone.
+
+Colour: the protocol that obtained the actual change, or, where several estimators are compared and for the predicted
+change, the family of the estimator. Marker and shade: the values of one swept path (strongest penalty darkest). Line
+style and filling: whatever else is swept.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -10,38 +15,62 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 
-# Okabe and Ito's colours, safe for the colour-blind. Protocols and estimators never share one.
+# Okabe and Ito's colours, safe for the colour-blind. Protocols, estimators and published values never share one.
 PROTOCOL_COLOURS = {"warm": "#D55E00", "cold": "#0072B2", "stationary": "#007D5A"}
-ESTIMATOR_COLOURS = ("#000000", "#CC79A7", "#56B4E9", "#E69F00", "#7F7F7F")
-SWEPT_COLOURS = mpl.colormaps["cividis"]  # for the values of a swept key: ordered in lightness
+ESTIMATOR_FAMILIES = {
+    "#000000": ("exact",),
+    "#CC79A7": ("cg", "lissa"),
+    "#56B4E9": ("ggn", "kfac", "ekfac"),
+    "#E69F00": ("arnoldi", "nystrom"),
+    "#8C8C8C": ("identity", "tracin"),
+}
+OTHER_COLOUR = "#8B5A2B"  # a protocol or an estimator without a family of its own
+NETWORK_COLOUR = "#5E6C99"  # trained networks that several protocols start from
+PUBLISHED_COLOUR = "#F0E442"  # filled, with a black edge
+PUBLISHED_MARKER = "*"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
-LINES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (9, 2)))
+LINES: tuple[Any, ...] = ("-", (0, (4, 1.6)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (9, 2)))
+FILLS: tuple[Any, ...] = ("full", "none", "left", "top", "right")
+DARKEST, LIGHTEST = -0.45, 0.45  # of a shade: mixed with black, with white
+
 REFERENCE = "#8C8C8C"  # identity, zero
-PAPER_COLUMN = 3.4  # inches
-PAPER_PAGE = 7.0
-PANEL = 1.72
-POINT_AREA = 5.0
-SMALL = 5.5  # points, of counts inside the axes
+BAND = "#E3E3E3"  # permutation band
+FAINT = 0.35  # opacity of single seeds
+NOTE = "#404040"
+
+COLUMN = 3.35  # inches: one column of a paper, and both
+PAGE = 6.9
+PAGE_HEIGHT = 9.0
+SMALL = 6.5  # points: the smallest type anywhere
+TEXT = 7.0
+TITLE = 7.5
+POINT_AREA = 4.0
+PUBLISHED_SIZE = 8.5
+INTERVAL_WIDTH = 0.9
 RASTER_DPI = 300
 
 RC: Any = {
-    "figure.constrained_layout.use": True, "savefig.dpi": RASTER_DPI, "font.size": 8, "axes.titlesize": 8,
-    "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7, "legend.fontsize": 7, "legend.frameon": False,
+    "savefig.dpi": RASTER_DPI, "font.size": TEXT, "axes.titlesize": TITLE, "axes.labelsize": TEXT + 0.5,
+    "xtick.labelsize": TEXT, "ytick.labelsize": TEXT, "legend.fontsize": SMALL, "legend.frameon": False,
+    "legend.handlelength": 2.6, "legend.columnspacing": 1.2, "legend.labelspacing": 0.35, "axes.titlepad": 4,
     "axes.linewidth": 0.6, "xtick.major.width": 0.6, "ytick.major.width": 0.6, "xtick.major.size": 2.5,
-    "ytick.major.size": 2.5, "lines.linewidth": 1.1, "lines.markersize": 4, "pdf.fonttype": 42,
+    "ytick.major.size": 2.5, "ytick.minor.size": 1.5, "ytick.minor.width": 0.4, "xtick.minor.size": 1.5,
+    "xtick.minor.width": 0.4, "lines.linewidth": 1.1, "lines.markersize": 3.8, "pdf.fonttype": 42,
     "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "axes.spines.top": False,
-    "axes.spines.right": False, "xtick.bottom": True, "ytick.left": True,
+    "axes.spines.right": False, "xtick.bottom": True, "ytick.left": True, "svg.hashsalt": "study",
+    "axes.unicode_minus": True,
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Look:
-    """How one line is drawn."""
+    """How one line is drawn, and what the legend calls it."""
 
     colour: str
-    marker: str
-    line: str | tuple[float, tuple[float, ...]]
-    label: str
+    marker: str = "o"
+    line: Any = "-"
+    fill: Any = "full"
+    label: str = ""
 
 
 @contextmanager
@@ -54,22 +83,19 @@ def applied() -> Iterator[None]:
 
 
 def protocol_colour(kind: str) -> str:
-    return PROTOCOL_COLOURS.get(kind, REFERENCE)
+    return PROTOCOL_COLOURS.get(kind, OTHER_COLOUR)
 
 
-def looks(kinds: Sequence[str], estimators: Sequence[str], labels: Sequence[str]) -> list[Look]:
-    """One look per line, given by its kind of protocol, its estimator and its label.
+def estimator_colour(kind: str) -> str:
+    return next((colour for colour, kinds in ESTIMATOR_FAMILIES.items() if kind in kinds), OTHER_COLOUR)
 
-    Colour tells protocols apart if there are several, else estimators, else swept values; the marker always differs.
-    """
-    names = list(dict.fromkeys(estimators))
-    if len(set(kinds)) > 1 or len(labels) == 1:
-        colours = [protocol_colour(kind) for kind in kinds]
-    elif len(names) > 1:
-        colours = [ESTIMATOR_COLOURS[names.index(name) % len(ESTIMATOR_COLOURS)] for name in estimators]
-    else:
-        colours = [mpl.colors.to_hex(SWEPT_COLOURS(place)) for place in np.linspace(0, 0.85, len(labels))]
-    return [
-        Look(colour, MARKERS[place % len(MARKERS)], LINES[place % len(LINES)], label)
-        for place, (colour, label) in enumerate(zip(colours, labels, strict=True))
-    ]
+
+def shade(colour: str, rank: int, count: int) -> str:
+    """The colour darkened or lightened: rank 0 of `count` is darkest. One alone stays as it is."""
+    if count < 2:
+        return colour
+    amount = DARKEST + (LIGHTEST - DARKEST) * rank / (count - 1)
+    towards = 1.0 if amount > 0 else 0.0
+    mixed = np.array(mpl.colors.to_rgb(colour)) * (1 - abs(amount)) + towards * abs(amount)
+    red, green, blue = (float(part) for part in mixed)
+    return mpl.colors.to_hex((red, green, blue))

@@ -1,0 +1,235 @@
+"""What a paper needs to cite an experiment: sentences, LaTeX numbers and table, BibTeX, and the trials behind each number."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from study.evidence import answers, bibliography, files, summaries
+from study.evidence.latex import booktabs, command_names, escaped, letters, number
+from study.evidence.tables import Tables
+
+if TYPE_CHECKING:
+    from study.trials import Experiment
+
+FOLDER = "citation"
+KEY_DIGITS = 10  # of a trial key where it is listed; `study show` takes any unambiguous beginning
+MOST_KEYS = 4
+TABLE_METRICS = ("spearman", "pearson", "kendall")
+CONSTANTS = ("draws", "level", "bootstrap_seed")  # the same for all cells
+
+
+def write(tables: Tables, folder: Path) -> list[Path]:
+    """headline.txt, numbers.tex, table.tex, references.bib and keys.csv in `folder`/citation. Returns the paths."""
+    texts = {
+        "headline.txt": headline(tables), "numbers.tex": numbers(tables), "table.tex": table(tables),
+        "references.bib": references(tables), "keys.csv": keys(tables).to_csv(index=False, lineterminator="\n"),
+    }  # fmt: skip
+    for name, text in texts.items():
+        files.write_bytes(folder / FOLDER / name, text.encode())
+    return [folder / FOLDER / name for name in texts]
+
+
+def text(tables: Tables) -> str:
+    """What `study cite` prints: the sentences, the table and the references. The numbers are many: they are in a file."""
+    return "\n".join([headline(tables), table(tables), references(tables)])
+
+
+def headline(tables: Tables) -> str:
+    """The answer, a line for every cell with the keys of its trials, and where the records come from."""
+    experiment, rows = tables.experiment, _rows(tables)
+    found = summaries.provenance(tables.readings)
+    lines = [f"{experiment.name}: {experiment.question}".removesuffix(": ")]
+    lines += answers.sentences(experiment, rows, len(tables.readings.blocks))
+    lines += [
+        "",
+        "By cell, with the keys of its trials (`study show KEY` prints the record; all keys are in keys.csv):",
+    ]
+    behind = _keys_behind(tables)
+    for row in rows:
+        name = answers.cell_name(row, answers.cell_paths(experiment), rows)
+        label = ", ".join(filter(None, [name, row["estimator"], row["protocol"]]))
+        lines += [
+            f"  {label}: {_cell_sentence(row, experiment.primary)}",
+            f"    {_listed(behind[_identity(experiment, row)])}",
+        ]
+    commits = ", ".join(found["commits"]) or "none"
+    return "\n".join([*lines, "", f"Records: {found['records']:,}, of commit {commits}.", ""])
+
+
+def numbers(tables: Tables) -> str:
+    r"""A \newcommand for every number of the table `cells` and of the headline.
+
+    A name is made of letters only: the experiment, what varies among the cells with its value, estimator, protocol and
+    column, digits spelled out (`\IrisDepthAtDepthOneExactCertifiedSpearman`). It depends on nothing else, so it stays
+    as more trials arrive; names that would be equal get letters of a hash of what they stand for.
+    """
+    entries = [*_experiment_numbers(tables), *_series_numbers(tables), *_cell_numbers(tables)]
+    names = command_names([identity for identity, _ in entries])
+    lines = [
+        f"% {tables.experiment.name}: written by `study cite`, do not edit. \\usepackage{{booktabs}} for table.tex."
+    ]
+    lines += [f"\\newcommand{{\\{name}}}{{{value}}}" for name, (_, value) in zip(names, entries, strict=True)]
+    return "\n".join(lines) + "\n"
+
+
+def table(tables: Tables) -> str:
+    """The table `cells` in LaTeX with booktabs (and longtable, where it needs more than a page)."""
+    experiment, cells, rows = tables.experiment, tables.cells, _rows(tables)
+    paths = answers.varying(rows, answers.cell_paths(experiment))
+    labels = [name for name in ("estimator", "protocol") if cells[name].nunique() > 1]
+    metrics = [name for name in cells.columns if name in TABLE_METRICS]
+    heads = [*(answers.short(path, paths) for path in paths), *labels, *map(str.capitalize, metrics), "usable"]
+    body = [
+        [
+            *(escaped(answers.shown_value(row[path])) for path in paths),
+            *(escaped(str(row[name])) for name in labels),
+            *(_interval(row, metric) for metric in metrics),
+            f"{row['usable']}/{row['total']}",
+        ]
+        for row in rows
+    ]
+    layout = "l" * (len(paths) + len(labels)) + "r" * (len(metrics) + 1)
+    return booktabs(experiment.name, layout, [escaped(head) for head in heads], body, _caption(experiment, rows))
+
+
+def references(tables: Tables) -> str:
+    """BibTeX of the software, at the commits that wrote the records, and of each method used."""
+    found = summaries.provenance(tables.readings)
+    versions = found["versions"].get("study", {})
+    return bibliography.bibtex(tables.experiment, tables.cells.columns, found["commits"], versions)
+
+
+def keys(tables: Tables) -> pd.DataFrame:
+    """One row per trial of each row of `cells`: what tells that row apart, seed, key, usable and all comparisons.
+
+    command: the beginning that the row's commands in numbers.tex share.
+    """
+    experiment, agreement = tables.experiment, tables.agreement
+    rows = _rows(tables)
+    names = [*experiment.swept_paths, "estimator", "protocol", "seed", "trial"]
+    marked = agreement[names].assign(usable=agreement["undefined"] == "", total=1)
+    grouped = marked.groupby(names, sort=False, dropna=False, as_index=False)[["usable", "total"]].sum()
+    paths = _swept(experiment)
+    beginnings = {
+        _identity(experiment, row): "\\" + "".join(map(letters, _in_words(experiment, row, paths))) for row in rows
+    }
+    trials: list[Any] = grouped.to_dict("records")
+    grouped["command"] = [beginnings[_identity(experiment, row)] for row in trials]
+    return grouped
+
+
+def _rows(tables: Tables) -> list[Any]:
+    return list(tables.cells.to_dict("records"))
+
+
+def _identity(experiment: Experiment, row: answers.Row) -> tuple[str, ...]:
+    """What tells a row of `cells` apart."""
+    values = [answers.shown_value(row[path]) for path in answers.cell_paths(experiment)]
+    return (*values, str(row["estimator"]), str(row["protocol"]))
+
+
+def _in_words(experiment: Experiment, row: answers.Row, paths: Sequence[str]) -> tuple[str, ...]:
+    """As `_identity`, in words: every path in `_swept` is named, so that the name stays as more cells arrive."""
+    named = [part for path in paths for part in (answers.short(path, paths), answers.shown_value(row[path]))]
+    return (experiment.name, *(["At"] if named else []), *named, str(row["estimator"]), str(row["protocol"]))
+
+
+def _swept(experiment: Experiment) -> list[str]:
+    """The cell paths of which the experiment, finished or not, has several values."""
+    paths = answers.cell_paths(experiment)
+    return [path for path in paths if len({answers.shown_value(t.swept.get(path)) for t in experiment.trials}) > 1]
+
+
+def _experiment_numbers(tables: Tables) -> list[tuple[tuple[str, ...], str]]:
+    name, rows, found = tables.experiment.name, _rows(tables), summaries.provenance(tables.readings)
+    entries = {
+        "trials": str(len(tables.readings.blocks)), "trials planned": str(len(tables.experiment.trials)),
+        "cells": str(len({_identity(tables.experiment, row)[:-2] for row in rows})),
+        "commit": escaped(", ".join(_short_commit(commit) for commit in found["commits"])),
+        "version": escaped(", ".join(found["versions"].get("study", {"unknown": 0}))),
+    }  # fmt: skip
+    for column in CONSTANTS:
+        if rows and column in rows[0]:
+            entries[column] = number(rows[0][column], whole=True)
+    return [((name, key), value) for key, value in entries.items()]
+
+
+def _series_numbers(tables: Tables) -> list[tuple[tuple[str, ...], str]]:
+    """The numbers of the answer's sentences: lowest and highest cell, usable and total, by estimator and protocol."""
+    metric = tables.experiment.primary
+    entries: list[tuple[tuple[str, ...], str]] = []
+    for part in answers.series(_rows(tables)):
+        base = (tables.experiment.name, part.estimator, part.protocol)
+        for column in ("usable", "total"):
+            entries.append(((*base, "all", column), str(answers.total(part.rows, column))))
+        if all(math.isnan(answers.number(row[metric])) for row in part.rows):
+            continue
+        for end, row in zip(("lowest", "highest"), answers.extremes(part, metric), strict=True):
+            for suffix in ("", "_low", "_high"):
+                entries.append(((*base, end, metric + suffix), number(row.get(metric + suffix))))
+    return entries
+
+
+def _cell_numbers(tables: Tables) -> list[tuple[tuple[str, ...], str]]:
+    cells = tables.cells
+    skipped = {*answers.cell_paths(tables.experiment), *CONSTANTS}
+    columns = [name for name in cells.columns if name not in skipped and pd.api.types.is_numeric_dtype(cells[name])]
+    whole = {name: bool((cells[name].dropna() % 1 == 0).all()) for name in columns}
+    paths = _swept(tables.experiment)
+    bases = [(_in_words(tables.experiment, row, paths), row) for row in _rows(tables)]
+    return [((*base, name), number(row[name], whole[name])) for base, row in bases for name in columns]
+
+
+def _keys_behind(tables: Tables) -> dict[tuple[str, ...], list[str]]:
+    found: dict[tuple[str, ...], dict[str, None]] = {}
+    names = [*answers.cell_paths(tables.experiment), "estimator", "protocol", "trial"]
+    rows: list[Any] = tables.agreement[names].to_dict("records")
+    for row in rows:
+        found.setdefault(_identity(tables.experiment, row), {})[row["trial"]] = None
+    return {identity: list(keys) for identity, keys in found.items()}
+
+
+def _listed(found: Sequence[str]) -> str:
+    shown = " ".join(key[:KEY_DIGITS] for key in found[:MOST_KEYS])
+    more = f" and {len(found) - MOST_KEYS} more" if len(found) > MOST_KEYS else ""
+    return f"{len(found)} {'trial' if len(found) == 1 else 'trials'}: {shown}{more}"
+
+
+def _cell_sentence(row: answers.Row, primary: str) -> str:
+    metrics = [primary, *(name for name in TABLE_METRICS if name in row and name != primary)]
+    parts = [f"{name.capitalize()} {answers.interval(row, name)}" for name in metrics]
+    reasons = f" ({row['undefined']})" if row["undefined"] else ""
+    parts.append(f"{row['usable']} of {row['total']} correlations usable{reasons}")
+    parts.append(f"{row['rows_used']} of {row['rows_total']} removals counted")
+    if not math.isnan(minima := answers.number(row.get("minima"))):
+        parts.append(f"{minima:.0f} distinct {'minimum' if minima == 1 else 'minima'}")
+    return ", ".join(parts)
+
+
+def _interval(row: answers.Row, metric: str) -> str:
+    mean, low, high = (answers.number(row.get(f"{metric}{end}")) for end in ("", "_low", "_high"))
+    if math.isnan(mean):
+        return "undefined"
+    return f"${mean:.3f}$" if math.isnan(low) or math.isnan(high) else f"${mean:.3f}\\;[{low:.3f},\\,{high:.3f}]$"
+
+
+def _caption(experiment: Experiment, rows: Sequence[answers.Row]) -> str:
+    level = f"{answers.number(rows[0]['level']):.0f}\\% crossed bootstrap intervals" if rows else "intervals"
+    return (
+        f"{escaped(experiment.question or experiment.name)} Mean correlation of predicted and actual changes in test "
+        f"{_target(experiment)} over usable comparisons, with {level}; usable: comparisons with a defined correlation, of all."
+    )
+
+
+def _target(experiment: Experiment) -> str:
+    return " or ".join(dict.fromkeys(str(trial.settings.target) for trial in experiment.trials))
+
+
+def _short_commit(text: str) -> str:
+    return re.sub(r"\b[0-9a-f]{40}\b", lambda match: match[0][:12], text)

@@ -1,0 +1,208 @@
+"""How an experiment's cells become panels and lines: a panel per protocol, a line per estimator and rest of the sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from study.evidence import scales, wording
+from study.evidence.cells import cell_paths
+from study.evidence.readings import Readings, swept_values
+from study.evidence.style import FILLS, LINES, MARKERS, Look, estimator_colour, protocol_colour, shade
+
+MOST_LINES = 8  # of a panel: more cannot be told apart
+ESTIMATOR = "estimator"  # stands for the axis where nothing is swept
+
+
+@dataclass(frozen=True)
+class Line:
+    """Cells that differ in the axis only. `values`: of the other swept paths, by path."""
+
+    estimator: str
+    values: dict[str, Any]
+    cells: pd.DataFrame
+    look: Look
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The lines of one protocol. `note` says what was left out, `subtitle` what sets the panel apart from the others."""
+
+    protocol: str
+    kind: str
+    title: str
+    subtitle: str
+    lines: list[Line]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The plan of an experiment, in so far as it decides how figures look: it does not change while records come in."""
+
+    readings: Readings
+    only: tuple[str, ...] = ("",)  # how the paths begin that count: those of the networks, say
+
+    @cached_property
+    def paths(self) -> list[str]:
+        return [path for path in cell_paths(self.readings.experiment.swept_paths) if path.startswith(self.only)]
+
+    @cached_property
+    def plan(self) -> pd.DataFrame:
+        """One row per trial and protocol planned: `protocol` and every swept path that tells cells apart."""
+        trials = self.readings.experiment.trials
+        table = pd.DataFrame({path: swept_values([trial.swept.get(path) for trial in trials]) for path in self.paths})
+        named = [_protocols(trial.settings) for trial in trials]
+        if not all(named):  # a trial that does not say has those that the records show
+            present = list(dict.fromkeys(name for block in self.readings.blocks for name in block.protocols))
+            named = [present] * len(trials)
+        table = table.reindex(np.repeat(np.arange(len(trials)), [len(names) for names in named]))
+        return table.assign(protocol=[name for names in named for name in names]).drop_duplicates(ignore_index=True)
+
+    @cached_property
+    def axis(self) -> str | None:
+        return swept_axis(self.plan, self.paths)
+
+    @cached_property
+    def scale(self) -> scales.Scale:
+        """Of the axis: every planned value has its place from the start."""
+        if self.axis is None:
+            return scales.of(
+                ESTIMATOR, list(dict.fromkeys(e for block in self.readings.blocks for e in block.estimators))
+            )
+        return scales.of(self.axis, list(self.plan[self.axis]))
+
+    @cached_property
+    def rest(self) -> list[str]:
+        """Swept paths other than the axis that take several values."""
+        return [path for path in self.paths if path != self.axis and len(self.distinct(path)) > 1]
+
+    @cached_property
+    def ranked(self) -> str | None:
+        """The path that marker and shade stand for: of the rest that varies within some protocol, as `swept_axis`."""
+        protocols = list(dict.fromkeys(self.plan["protocol"]))
+        return swept_axis(self.plan, [p for p in self.rest if any(len(self.distinct(p, own)) > 1 for own in protocols)])
+
+    def distinct(self, path: str, protocol: str | None = None) -> list[Any]:
+        """Planned values in the order of their rank: numbers from the largest, anything else as planned."""
+        rows = self.plan if protocol is None else self.plan[self.plan["protocol"] == protocol]
+        values = list(dict.fromkeys(wording.value(given) for given in rows[path]))
+        if all(isinstance(given, int | float) and not isinstance(given, bool) for given in values if given is not None):
+            values.sort(key=lambda given: (given is None, -(given or 0)))
+        return values
+
+    def varying(self, protocol: str) -> list[str]:
+        """The rest that varies within a protocol, the ranked path first."""
+        paths = [path for path in self.rest if len(self.distinct(path, protocol)) > 1]
+        return sorted(paths, key=lambda path: path != self.ranked)
+
+    def shown(self, protocol: str) -> list[str]:
+        """The paths that tell the cells of a protocol apart, in the order of the spec."""
+        varying = self.varying(protocol)
+        return [path for path in self.paths if path == self.axis or path in varying]
+
+    def planned(self, protocol: str, values: dict[str, Any]) -> bool:
+        """Whether any trial of the protocol has these swept values."""
+        rows = self.plan.loc[self.plan["protocol"] == protocol, list(values)]
+        return key(values.values()) in {key(row) for row in rows.itertuples(index=False)}
+
+    def constants(self, protocol: str) -> dict[str, Any]:
+        found = {path: self.distinct(path, protocol) for path in self.rest}
+        return {path: values[0] for path, values in found.items() if len(values) == 1}
+
+
+def swept_axis(table: pd.DataFrame, paths: list[str]) -> str | None:
+    """The numeric swept path with most values, else the swept path with most values, None where nothing varies."""
+    counts = {path: table[path].nunique() for path in paths if table[path].nunique(dropna=False) > 1}
+    numeric = {path: count for path, count in counts.items() if _is_number(table[path])}
+    candidates = numeric or counts
+    return max(candidates, key=lambda path: candidates[path]) if candidates else None
+
+
+def panels(sweep: Sweep, cells: pd.DataFrame) -> list[Panel]:
+    """One per protocol that has cells, the certified ones last.
+
+    cells: the table, or another with its estimator, protocol, kind and swept paths. Lines take the colour of their
+    estimator where there are several, else of the protocol.
+    """
+    kinds = dict(zip(cells["protocol"], cells["kind"], strict=True))
+    names = sorted(kinds, key=lambda name: kinds[name] == "stationary")
+    several = sweep.axis is not None and cells["estimator"].nunique() > 1
+    return [_panel(sweep, cells[cells["protocol"] == name], name, kinds[name], several) for name in names]
+
+
+def key(values: Iterable[Any]) -> tuple[Any, ...]:
+    """Swept values as one hashable key."""
+    return tuple(wording.value(given) for given in values)
+
+
+def spread(items: list[Any], most: int) -> list[Any]:
+    """At most `most` of the items, evenly spread, the first and the last among them."""
+    places = np.unique(np.linspace(0, len(items) - 1, min(len(items), most)).round().astype(int))
+    return [items[place] for place in places]
+
+
+def _panel(sweep: Sweep, cells: pd.DataFrame, protocol: str, kind: str, several: bool) -> Panel:
+    constants = sweep.constants(protocol)
+    groups = _groups(sweep, cells)
+    shown = spread(list(groups), MOST_LINES)
+    estimators = estimator_kinds(sweep.readings)
+    styles = list(dict.fromkeys(_second(sweep, found) for found in shown))
+    lines = []
+    for found in shown:
+        estimator, values = found[0], dict(zip(sweep.rest, found[1:], strict=True))
+        colour = estimator_colour(estimators.get(estimator, estimator)) if several else protocol_colour(kind)
+        phrases = [wording.phrase(path, values[path]) for path in sweep.varying(protocol)]
+        if several:
+            phrases.insert(0, estimator)
+        place = styles.index(_second(sweep, found))
+        ranks = sweep.distinct(sweep.ranked) if sweep.ranked else [None]
+        rank = ranks.index(values[sweep.ranked]) if sweep.ranked else 0
+        look = Look(shade(colour, rank, len(ranks)), MARKERS[rank % len(MARKERS)], LINES[place % len(LINES)],
+                    FILLS[place % len(FILLS)], ", ".join(phrases))  # fmt: skip
+        lines.append(Line(estimator, values, groups[found], look))
+    title = wording.protocol_title(protocol, kind, _spoken(sweep, constants))
+    subtitle = ", ".join(wording.phrase(path, given) for path, given in constants.items())
+    note = f"{len(shown)} of {len(groups)} lines" if len(shown) < len(groups) else ""
+    return Panel(protocol, kind, title, subtitle, lines, note)
+
+
+def _groups(sweep: Sweep, cells: pd.DataFrame) -> dict[tuple[Any, ...], pd.DataFrame]:
+    """Cells by (estimator, value of each of the rest), ordered by rank."""
+    columns = [] if sweep.axis is None else [ESTIMATOR]
+    found = [key(row) for row in cells[[*columns, *sweep.rest]].itertuples(index=False)]
+    if sweep.axis is None:
+        found = [("", *row) for row in found]
+    orders = [list(dict.fromkeys(row[0] for row in found)), *(sweep.distinct(path) for path in sweep.rest)]
+    distinct = sorted(set(found), key=lambda row: [order.index(item) for order, item in zip(orders, row, strict=True)])
+    return {wanted: cells[[row == wanted for row in found]] for wanted in distinct}
+
+
+def _second(sweep: Sweep, found: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What line style and filling stand for: all but the ranked path."""
+    return (found[0], *(item for path, item in zip(sweep.rest, found[1:], strict=True) if path != sweep.ranked))
+
+
+def _spoken(sweep: Sweep, constants: dict[str, Any]) -> dict[str, Any]:
+    """The constants, and the settings that no trial varies, which the title may depend on."""
+    training = sweep.readings.blocks[0].record.header["spec"].get("training", {}) if sweep.readings.blocks else {}
+    fixed = {f"training.{name}": given for name, given in training.items()}
+    return {path: given for path, given in fixed.items() if path not in sweep.rest} | constants
+
+
+def estimator_kinds(readings: Readings) -> dict[str, str]:
+    """Kind by name, of every estimator in the records."""
+    return {name: own["kind"] for block in readings.blocks for name, own in block.record.header["estimators"].items()}
+
+
+def _protocols(settings: Any) -> list[str]:
+    return [protocol.name for protocol in getattr(settings, "protocols", None) or []]
+
+
+def _is_number(values: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)

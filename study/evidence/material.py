@@ -1,0 +1,95 @@
+"""What the figures of one experiment are drawn from: its tables, and how its sweep becomes panels and lines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from study.evidence import derived, lines, published, style
+from study.evidence.cells import HELD_OUT
+from study.evidence.lines import Line, Panel, Sweep
+from study.evidence.published import Published
+from study.evidence.tables import Tables
+
+NETWORKS = ("data.", "model.", "training.")  # the paths that change a trained network
+MANY_TESTS = 10  # test rows of a cell, from where their losses are worth an axis
+
+
+@dataclass(frozen=True)
+class Material:
+    """Everything is computed when first asked for."""
+
+    tables: Tables
+
+    @cached_property
+    def sweep(self) -> Sweep:
+        return Sweep(self.tables.readings)
+
+    @cached_property
+    def cells(self) -> pd.DataFrame:
+        """The table; where nothing is swept the estimator takes the place of the axis."""
+        return self.tables.cells
+
+    @cached_property
+    def panels(self) -> list[Panel]:
+        return lines.panels(self.sweep, self.cells)
+
+    @cached_property
+    def behind(self) -> derived.Cells:
+        return derived.Cells(self.sweep)
+
+    @cached_property
+    def network_sweep(self) -> Sweep:
+        return Sweep(self.tables.readings, NETWORKS)
+
+    @cached_property
+    def network_panels(self) -> list[Panel]:
+        """One per protocol, every trained network once. Protocols that start from the same networks share one panel."""
+        table = derived.networks(self.tables.readings, self.tables.trials).assign(estimator="")
+        table = table[table["largest_eigenvalue"].notna()]
+        sweep = self.network_sweep
+        held = [path for path in self.tables.experiment.swept_paths if path in HELD_OUT]
+        table = table.drop_duplicates([*sweep.paths, *held, "seed", "protocol"])
+        found: dict[frozenset[str], Panel] = {}
+        for panel in lines.panels(sweep, table):
+            same = frozenset(table.loc[table["protocol"] == panel.protocol, "trial"])
+            found[same] = _shared(panel) if same in found else panel
+        return list(found.values())
+
+    @cached_property
+    def losses(self) -> pd.DataFrame:
+        return derived.test_losses(self.tables.readings, self.tables.agreement)
+
+    @property
+    def many_tests(self) -> bool:
+        return bool((self.cells["test_rows"] >= MANY_TESTS).any())
+
+    @property
+    def target(self) -> str:
+        return str(self.tables.readings.blocks[0].record.header["spec"].get("target", "loss"))
+
+    def published(self, panel: Panel, metric: str) -> list[Published]:
+        """What others published for a setting of the panel."""
+        specs: list[Any] = [
+            block.record.header["spec"]
+            for line in panel.lines
+            for _, cell in line.cells.iterrows()
+            for block in self.behind.blocks(cell)[:1]
+        ]
+        return published.matching(metric, panel.kind, specs)
+
+
+def numbered(panel: Panel) -> pd.DataFrame:
+    """The rows of all lines of a panel, with `line`, the index of their look."""
+    return pd.concat([line.cells.assign(line=index) for index, line in enumerate(panel.lines)], ignore_index=True)
+
+
+def _shared(panel: Panel) -> Panel:
+    count, found = len(panel.lines), []
+    for rank, line in enumerate(panel.lines):
+        look = replace(line.look, colour=style.shade(style.NETWORK_COLOUR, rank, count))
+        found.append(Line(line.estimator, line.values, line.cells, look))
+    return replace(panel, title="Trained networks", lines=found)

@@ -1,0 +1,200 @@
+"""One page that shows an experiment: question, headline, main figure, one cell, eigenvalues, norms, certificates."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+
+from study.evidence import drawing, lines, style, wording
+from study.evidence.lines import Line, Panel
+from study.evidence.material import Material
+from study.evidence.readings import SEPARATOR
+
+MOST_ROWS = 10  # of the headline
+MOST_COLUMNS = 3  # values of the axis in the headline
+MOST_FLAGS = 4
+ROW = 0.145  # inches of one row of text
+HEAD = 0.52
+
+
+def figure(material: Material) -> Figure:
+    """A page of 6.9 × 9 inches."""
+    page = drawing.new(style.PAGE, style.PAGE_HEIGHT)
+    headline, checks = _headline(material), _checks(material)
+    texts = [HEAD, ROW * (len(headline) + 1.6), ROW * (sum(map(_tall, checks)) + 1.8)]
+    rest = style.PAGE_HEIGHT - sum(texts)
+    figures = [_main, *([_against_loss] if material.many_tests else []), _details]
+    shares = np.array([0.43, 0.23, 0.34] if material.many_tests else [0.56, 0.44])
+    heights = [*texts[:2], *(shares * rest), texts[2]]
+    parts: list[SubFigure] = list(page.subfigures(len(heights), 1, squeeze=False, height_ratios=heights).ravel())
+    _title(parts[0], material)
+    _table(
+        parts[1], headline, f"{wording.METRICS[material.tables.experiment.primary]} correlation, mean [95% interval]"
+    )
+    for part, draw in zip(parts[2:], figures, strict=False):
+        draw(part, material)
+    _table(parts[-1], checks, "Certificates")
+    return page
+
+
+def _title(part: SubFigure, material: Material) -> None:
+    experiment, readings = material.tables.experiment, material.tables.readings
+    axes = _blank(part)
+    axes.text(0, 1, experiment.name, fontsize=11, fontweight="bold", va="top", transform=axes.transAxes)
+    present = f"{len(readings.blocks)} of {len(experiment.trials)} trials"
+    if readings.damaged:
+        present += f", {len(readings.damaged)} damaged records left out"
+    axes.text(1, 1, present, fontsize=style.TEXT, va="top", ha="right", color=style.NOTE, transform=axes.transAxes)
+    question = textwrap.fill(experiment.question, 105, max_lines=2, placeholder=" …")
+    axes.text(0, 0.55, question, fontsize=style.TITLE + 0.5, va="top", transform=axes.transAxes)
+
+
+def _main(part: SubFigure, material: Material) -> None:
+    panels = material.panels[-2:] if len(material.panels) > 2 else material.panels
+    grid = part.subplots(1, len(panels), squeeze=False).ravel()
+    drawing.draw_correlation(material, panels, list(grid), material.tables.experiment.primary)
+
+
+def _against_loss(part: SubFigure, material: Material) -> None:
+    drawing.draw_against_losses(material, part, material.tables.experiment.primary, most=3)
+
+
+def _details(part: SubFigure, material: Material) -> None:
+    """One cell, the eigenvalues and the norms, where the experiment has them."""
+    panel, chosen, cell = main_cell(material)
+    swept = material.sweep.axis is not None
+    networks = [p for p in material.network_panels if swept and material.network_sweep.axis == material.sweep.axis]
+    grid = part.subplots(1, 1 + bool(networks) + swept, squeeze=False).ravel()
+    phrases = [wording.phrase(path, cell[path]) for path in material.sweep.shown(panel.protocol)]
+    title = "\n".join(filter(None, [panel.title, drawing.in_rows(phrases, 34)]))
+    drawing.draw_cell(material, grid[0], cell, title, wide=True)
+    grid[0].set(xlabel=f"Predicted change in test {material.target}", ylabel="Actual change")
+    if networks:
+        own = next((p for p in networks if p.protocol == panel.protocol), networks[-1])
+        drawing.draw_eigenvalues(material, [replace(own, subtitle="", note="")], [grid[1]])
+        looks = [line.look for line in own.lines if line.look.label]
+        drawing.legend(grid[1], [*map(drawing.handle, looks), *drawing.eigenvalue_handles([own], brief=True)])
+    if swept:
+        handles = drawing.draw_norms(material, grid[-1], panel, chosen)
+        grid[-1].set_ylabel("‖Δθ‖")
+        grid[-1].set_title("\n".join(filter(None, [panel.title, chosen[0].look.label])), fontsize=style.SMALL + 0.5)
+        drawing.legend(grid[-1], handles)
+
+
+def main_cell(material: Material) -> tuple[Panel, list[Line], pd.Series]:
+    """Of the last panel (certified, if any): the line with most usable comparisons, and its last cell where all are."""
+    panel = material.panels[-1]
+    line = max(panel.lines, key=lambda line: int(line.cells["usable"].sum()))
+    same = [other for other in panel.lines if other.values == line.values]
+    places = pd.Series(material.sweep.scale.of(line.cells[material.sweep.scale.path]), index=line.cells.index)
+    cells = line.cells.loc[places.sort_values().index]
+    whole = cells[(cells["usable"] == cells["total"])]
+    return panel, same, (whole if len(whole) else cells).iloc[-1]
+
+
+def _headline(material: Material) -> list[list[str]]:
+    """A row per line, a column for the first, middle and last value of the axis."""
+    sweep, metric = material.sweep, material.tables.experiment.primary
+    shown = lines.spread(list(sweep.scale.places), MOST_COLUMNS)
+    heads = [wording.phrase(sweep.scale.path, given) if sweep.axis else str(given) for given in shown]
+    rows = [["", *heads]]
+    owners = [(panel, line) for panel in material.panels for line in panel.lines]
+    for panel, line in lines.spread(owners, MOST_ROWS):
+        found = {wording.value(cell[sweep.scale.path]): cell for _, cell in line.cells.iterrows()}
+        name = ", ".join(filter(None, [panel.title, line.look.label]))
+        missing = {
+            given: "not yet run"
+            if sweep.axis and sweep.planned(panel.protocol, {**line.values, sweep.axis: given})
+            else "–"
+            for given in shown
+        }
+        rows.append([name, *(_mean(found[given], metric) if given in found else missing[given] for given in shown)])
+    if len(owners) > MOST_ROWS:
+        rows.append([f"({MOST_ROWS} of {len(owners)} lines)", *[""] * len(shown)])
+    return rows
+
+
+def _mean(cell: pd.Series, metric: str) -> str:
+    counts = "" if cell["usable"] == cell["total"] else f"  {cell['usable']}/{cell['total']} usable"
+    if not cell["usable"]:
+        return f"undefined{counts}"
+    mean, low, high = (float(cell[name]) for name in (metric, f"{metric}_low", f"{metric}_high"))
+    ends = "" if np.isnan(low) else f" [{drawing.two(low)}, {drawing.two(high)}]"
+    return f"{drawing.two(mean)}{ends}{counts}"
+
+
+def _checks(material: Material) -> list[list[str]]:
+    """A row per protocol: trials, certified networks and removals, the largest errors, and flags."""
+    rows = [["", "trials", "networks certified", "removals certified", "largest ‖∇J‖", "largest error of Δ", "flags"]]
+    table = material.tables.trials
+    for panel in material.panels:
+        own = table[table["protocol"] == panel.protocol]
+        certifies = own["removals_certified"].notna().any()
+        rows.append([
+            panel.title, str(len(own)), _of(int(own["base_certified"].fillna(False).astype(bool).sum()), len(own)),
+            _of(int(own["removals_certified"].sum()), int(own["removals"].sum())) if certifies else "–",
+            _largest(own["max_gradient_norm"]), _largest(own["max_delta_error"]), _flags(material, own, panel.protocol),
+        ])  # fmt: skip
+    return rows
+
+
+def _flags(material: Material, own: pd.DataFrame, protocol: str) -> str:
+    """How many trials, or where only rows have a flag how many removals, raised each flag; the most frequent first."""
+    trials = Counter(flag for text in own["flags"].fillna("") for flag in str(text).split(SEPARATOR) if flag)
+    removals: Counter[str] = Counter()
+    for block in material.tables.readings.blocks:
+        if protocol in block.protocols:
+            texts, counts = np.unique(block.record.arrays[f"flag/{protocol}"], return_counts=True)
+            for text, count in zip(texts, counts, strict=True):
+                removals.update({flag: int(count) for flag in str(text).split(SEPARATOR) if flag})
+    parts = [f"{flag.replace('_', ' ')}: {_many(count, 'trial')}" for flag, count in trials.most_common()]
+    parts += [
+        f"{flag.replace('_', ' ')}: {_many(n, 'removal')}" for flag, n in removals.most_common() if flag not in trials
+    ]
+    left = len(parts) - MOST_FLAGS
+    return "\n".join([*parts[:MOST_FLAGS], *([f"and {left} more"] if left > 0 else [])]) or "none"
+
+
+def _table(part: SubFigure, rows: list[list[str]], title: str) -> None:
+    """Rows of text in columns as wide as they need, the first row as heads."""
+    axes = _blank(part)
+    axes.text(0, 1, title, fontsize=style.TITLE, fontweight="bold", va="top", transform=axes.transAxes)
+    widths = np.array([max(len(row[i].split("\n")[0]) for row in rows) + 2.5 for i in range(len(rows[0]))], dtype=float)
+    starts = np.concatenate([[0], np.cumsum(widths)[:-1]]) / max(widths.sum(), 118)
+    height = 1 / (sum(_tall(row) for row in rows) + 1.3)
+    top = 1 - 1.25 * height
+    for place, row in enumerate(rows):
+        for start, text in zip(starts, row, strict=True):
+            axes.text(start, top, text, fontsize=style.SMALL, va="top", transform=axes.transAxes,
+                      color=style.NOTE if place == 0 else "black")  # fmt: skip
+        top -= height * _tall(row)
+
+
+def _tall(row: list[str]) -> int:
+    return max(text.count("\n") + 1 for text in row)
+
+
+def _blank(part: Any) -> Axes:
+    axes: Axes = part.subplots()
+    axes.set_axis_off()
+    return axes
+
+
+def _of(part: int, whole: int) -> str:
+    return f"{part:,}/{whole:,}"
+
+
+def _many(count: int, thing: str) -> str:
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
+def _largest(values: pd.Series) -> str:
+    known = values.dropna()
+    return wording.number(float(f"{known.max():.1e}")) if len(known) else "–"

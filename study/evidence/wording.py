@@ -1,0 +1,103 @@
+"""Swept paths and their values in words, for legends, axes, titles and file names."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+NAMES = {
+    "training.weight_decay": "λ",
+    "model.kind": "network",
+    "points.train": "removed rows",
+    "points.test": "test rows",
+}
+AXES = {
+    "model.depth": "Depth (hidden layers)",
+    "model.width": "Width (units per hidden layer)",
+    "training.weight_decay": "Weight decay λ",
+}
+SPEAK_FOR_THEMSELVES = ("training.dtype", "training.optimizer", "model.activation", "model.kind", "data.name")
+RULES = {"all": "all rows", "random": "random rows"}
+PROTOCOLS = {"warm": "Warm restart", "cold": "Cold restart", "stationary": "Certified"}
+METRICS = {"spearman": "Spearman", "pearson": "Pearson"}
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+WIDEST = 22  # characters of a swept text before it is cut
+
+
+def value(given: Any) -> Any:
+    """A table's cell as a plain Python value, None for whatever stands for nothing. Equal values hash alike."""
+    if given is None or given is pd.NA or (isinstance(given, float | np.floating) and np.isnan(given)):
+        return None
+    return given.item() if isinstance(given, np.generic) else given
+
+
+def number(given: float) -> str:
+    """0.005, 12, 5·10⁻⁴, 10⁻⁵: short, and without the small type of a raised exponent."""
+    if given == 0 or 1e-3 <= abs(given) < 1e4:
+        return f"{given:.4g}".replace("-", "−")
+    digits, exponent = f"{given:.3e}".split("e")
+    digits = digits.rstrip("0").rstrip(".").replace("-", "−")
+    power = "10" + str(int(exponent)).translate(SUPERSCRIPTS)
+    return power if digits == "1" else f"{digits}·{power}"
+
+
+def short(given: Any) -> str:
+    """One swept value as text."""
+    given = value(given)
+    if given is None:
+        return "none"
+    if isinstance(given, int | float) and not isinstance(given, bool):
+        return number(given)
+    text = str(given).replace("_", " ")
+    return text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
+
+
+def name(path: str) -> str:
+    """A swept path in a word or two: `estimators.lissa.depth` is "lissa depth"."""
+    words = path.split(".")[1:] if path.startswith(("estimators.", "protocols.")) else path.split(".")[-1:]
+    return NAMES.get(path, " ".join(words).replace("_", " "))
+
+
+def phrase(path: str, given: Any) -> str:
+    """A swept path with its value: "depth 3", "λ = 0.005", "highest loss", "float32", "unpolished"."""
+    given = value(given)
+    if path == "training.weight_decay" and given is not None:
+        return f"λ = {short(given)}"
+    if path == "training.polish" and given is not None:
+        return "polished" if given else "unpolished"
+    if path == "points.train":
+        return RULES.get(str(given), short(given))
+    if path in SPEAK_FOR_THEMSELVES and given is not None:
+        return short(given)
+    return f"{name(path)} {short(given)}"
+
+
+def axis_label(path: str) -> str:
+    text = name(path)
+    return AXES.get(path, text[:1].upper() + text[1:])
+
+
+def protocol_title(name: str, kind: str, constants: dict[str, Any]) -> str:
+    """What a panel of this protocol is called, from the settings that all its trials share.
+
+    Unpolished float32 networks trained further are the validation as it was published.
+    """
+    title = PROTOCOLS.get(kind, name)
+    if kind == "warm" and constants.get("training.dtype") == "float32" and constants.get("training.polish") is False:
+        title = "As published: warm restart"
+    return title if name in (kind, "certified") else f"{title} ({name})"
+
+
+def stem(*parts: str) -> str:
+    """A file name's stem of letters, digits, dots and underscores."""
+    return "_".join(re.sub(r"[^0-9A-Za-z.+-]+", "_", part).strip("_") for part in parts if part)
+
+
+def slug(path: str, given: Any) -> str:
+    """A swept value in a file name: `weight_decay_0.005`, `highest_loss`."""
+    given = value(given)
+    text = "none" if given is None else f"{given:g}" if isinstance(given, float) else str(given)
+    return text if isinstance(given, str) else f"{path.rsplit('.', 1)[-1]}_{text}"

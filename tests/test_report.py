@@ -1,0 +1,308 @@
+"""The report says what the tables say, loads nothing, and is a page that a browser opens without complaint."""
+
+import math
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from study.evidence import answers, displays, report, summaries
+from study.evidence.store import Store
+from study.evidence.tables import Tables
+from tests import browser, spoken
+
+VOID = {"meta", "link", "img", "br"}
+LOADING = {"src", "href", "srcset", "data", "poster", "action"}
+
+
+class Page(HTMLParser):
+    """Collects what a well-formed page has, and what is wrong with it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.wrong: list[str] = []
+        self.loads: list[str] = []
+        self.ids: list[str] = []
+        self.tags: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+        self.wrong += [f"<{tag}> is never closed" for tag in self.open]
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        names = [name for name, _ in attributes]
+        self.wrong += [f"<{tag}> says {name} twice" for name in set(names) if names.count(name) > 1]
+        self.loads += [value or "" for name, value in attributes if name in LOADING]
+        self.ids += [value for name, value in attributes if name == "id"]
+        if tag == "img" and not dict(attributes).get("alt"):
+            self.wrong.append("a picture without words")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(f"</{tag}> closes nothing")
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).replace("\u00a0", " ").split())
+
+
+def _drawn(folder: Path) -> list[Path]:
+    """One figure in both formats and one that is a PDF only."""
+    paths = [folder / name for name in ("spearman_against_depth.png", "spearman_against_depth.svg", "only.pdf")]
+    for path in paths:
+        figure = Figure(figsize=(3.4, 2))
+        figure.subplots().plot([1, 2], [1, 2])
+        figure.savefig(path)
+    return paths
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tables, Path]:
+    folder = tmp_path_factory.mktemp("made")
+    tables = spoken.tables(folder)
+    home = folder / "results" / tables.experiment.name
+    tables.write(home / "tables")
+    return tables, report.write(tables, home, _drawn(folder))
+
+
+def test_the_page_is_well_formed_and_loads_nothing(made):
+    page = Page(made[1].read_text())
+    assert page.wrong == []
+    assert len(page.ids) == len(set(page.ids))
+    assert page.tags.count("img") == 1  # the SVG alone: one picture per figure, none of a PDF
+    for place in page.loads:
+        assert place.startswith(("data:", "#"))
+    assert {place[1:] for place in page.loads if place.startswith("#")} <= set(page.ids)
+
+
+def test_the_page_says_what_a_reader_asks(made):
+    tables, path = made
+    text = Page(path.read_text()).text
+    assert "Does <b>it</b> & them hold at 100 % depth?" in text  # escaped, not obeyed
+    for sentence in answers.sentences(tables.experiment, tables.cells.to_dict("records"), 18):
+        assert " ".join(sentence.split()) in text
+    assert "18 of 18 trials" in text
+    assert "collapsed" in text
+    assert summaries.FLAGS["collapsed"] in text
+    assert "eager, float64" in text
+    assert 'name = "spoken_depth"' in text
+    for row in tables.cells.to_dict("records"):
+        assert answers.interval(row, "spearman") in text
+
+
+def test_a_page_rebuilds_alike_and_an_unfinished_one_says_so(made, tmp_path):
+    tables, path = made
+    assert report.page(tables, _drawn(tmp_path)) != ""
+    assert report.page(tables) == report.page(Tables(tables.experiment, Store(path.parent.parent, "spoken_depth")))
+    unfinished = Page(report.page(spoken.tables(tmp_path, leave_out=4)))
+    assert "So far (14 of 18 trials): " in unfinished.text
+    assert unfinished.wrong == []
+    assert "img" not in unfinished.tags
+
+
+def test_a_page_without_any_usable_number(tmp_path):
+    tables = spoken.tables(tmp_path, leave_out=17)  # one trial, collapsed
+    page = Page(report.page(tables))
+    assert page.wrong == []
+    assert "No spearman correlation is usable yet." in page.text
+    empty = Page(report.page(spoken.tables(tmp_path / "none", leave_out=18)))
+    assert empty.wrong == []
+    assert "So far (0 of 18 trials): No spearman correlation is usable yet." in empty.text
+
+
+def test_columns_that_come_later_are_shown(made):
+    tables, _ = made
+    cells = tables.cells.assign(
+        kendall=0.5, kendall_low=0.4, kendall_high=0.625, spearman_band_low=-0.125, spearman_band_high=0.25,
+        minima=np.arange(len(tables.cells)) % 3 + 1, novelty="new",
+        novel_error=1.5e-5 * (np.arange(len(tables.cells)) % 2), novel_error_low=1e-5, novel_error_high=2e-5,
+        novel_mean=np.arange(len(tables.cells)) / 7,
+    )  # fmt: skip
+    main, further = displays.cells(tables.experiment, cells)
+    shown = {column.label: [row[place].text for row in main.rows] for place, column in enumerate(main.columns)}
+    assert shown["kendall"][0] == "0.500 [0.400, 0.625]"
+    assert shown["spearman of shuffled rows"][0] == "-0.125 to 0.250"
+    assert shown["minima"][:3] == ["1", "2", "3"]
+    assert [column.label for column in further.columns[-2:]] == ["novel error", "novel mean"]
+    assert further.rows[1][-2].text == "1.5e-05 [1e-05, 2e-05]"
+    labels = [column.label for column in (*main.columns, *further.columns)]
+    assert not any(label.endswith(("low", "high")) for label in labels)
+    assert any("distinct minima" in note for note in main.notes)
+    assert any("novelty new" in note for note in main.notes)
+    sentence = answers.sentences(tables.experiment, cells.to_dict("records"))[0]
+    assert "0 of 6 cells lie inside the band of shuffled rows" in sentence
+
+
+def test_the_index_names_every_experiment(made, tmp_path):
+    tables, path = made
+    results = path.parent.parent
+    empty = spoken.experiment(tmp_path, spoken.SPEC.replace("spoken_depth", "never_ran"))
+    found = [(tables.experiment, Store(results, "spoken_depth")), (empty, Store(results, "never_ran"))]
+    page = Page(report.write_index(results, found).read_text())
+    assert page.wrong == []
+    assert "spoken_depth/report.html" in page.loads
+    assert "2 experiments" in page.text
+    assert "There are no tables yet." in page.text
+    assert answers.sentences(tables.experiment, tables.cells.to_dict("records"))[0] in page.text
+
+
+def test_flags_and_certificates_are_counted(made):
+    readings = made[0].readings
+    (flag,) = summaries.flags(readings)
+    assert (flag.flag, flag.trained, flag.retrained) == ("collapsed", 1, 0)
+    rows = summaries.certificates(readings, answers.cell_paths(made[0].experiment))
+    assert len(rows) == 6 * 2
+    certified = [row for row in rows if row["protocol"] == "stationary"]
+    assert all(row["removals"] == row["removals certified"] == 3 * 30 for row in certified)
+    assert all(row["largest delta_error"] == 1e-10 for row in certified)
+    assert all(row["removals certified"] is None for row in rows if row["protocol"] == "warm")
+
+
+ROW = {
+    "estimator": "exact", "protocol": "p", "kind": "stationary", "usable": 5, "total": 5, "seeds": 5, "test_rows": 1,
+    "rows_used": 50, "rows_total": 50, "undefined": "", "resampled": "seeds", "level": 95.0, "trials": 5,
+}  # fmt: skip
+
+
+def _row(**given):
+    mean = given.get("spearman", 0.5)
+    return {
+        **ROW,
+        "model.depth": 1,
+        "training.weight_decay": 0.1,
+        "spearman_low": mean - 0.1,
+        "spearman_high": mean + 0.1,
+        **given,
+    }
+
+
+class TestAnswer:
+    """Never more than the table: the range with its cells, what is usable, which protocol."""
+
+    @pytest.fixture
+    def experiment(self, tmp_path):
+        return spoken.experiment(tmp_path)
+
+    def test_range_ends_and_counts(self, experiment):
+        rows = [
+            _row(**{"model.depth": depth, "spearman": mean}) for depth, mean in ((1, 0.7), (2, 0.9), (3, 0.4), (4, 0.5))
+        ]
+        rows[1] |= {"usable": 3, "undefined": "2 collapsed"}
+        first, second = answers.sentences(experiment, rows)
+        assert (
+            "lies between 0.400 [0.300, 0.500] (depth 3) and 0.900 [0.800, 1.000] (depth 2, 3 of 5 usable) over 4 cells"
+            in first
+        )
+        assert (
+            ", 0.700 [0.600, 0.800] at depth 1, 0.500 [0.400, 0.600] at depth 4 (95% crossed bootstrap over seeds)"
+            in first
+        )
+        assert "18 of 20 correlations are usable (2 collapsed)" in first
+        assert "certified minimum" in first
+        assert second.startswith("Each cell is a mean over 5 seeds and 1 test row, 200 of 200 removals")
+
+    def test_the_certified_protocol_leads_and_others_are_called_uncertified(self, experiment):
+        rows = [_row(protocol="w", kind="warm", spearman=0.9), _row(protocol="c", spearman=0.2)]
+        first, second = answers.sentences(experiment, rows)
+        assert "“c”" in first
+        assert "not certified" not in first
+        assert "not certified" in second
+        assert "0.900" in second
+
+    def test_undefined_cells_are_said(self, experiment):
+        rows = [
+            _row(spearman=0.5),
+            _row(**{"model.depth": 2, "spearman": math.nan, "usable": 0, "undefined": "5 collapsed"}),
+        ]
+        assert "1 of 2 cells have no usable correlation" in answers.sentences(experiment, rows)[0]
+        assert answers.sentences(experiment, rows[1:]) == ["No spearman correlation is usable yet."]
+        assert answers.sentences(experiment, []) == ["No spearman correlation is usable yet."]
+
+    def test_no_interval_is_said(self, experiment):
+        row = _row(spearman=0.5, spearman_low=math.nan, spearman_high=math.nan, resampled="nothing")
+        assert (
+            "is 0.500 in the one cell (no interval: nothing here is a sample)"
+            in answers.sentences(experiment, [row])[0]
+        )
+
+
+def test_one_line_from_the_tables_says_when_they_are_stale(tmp_path):
+    tables = spoken.tables(tmp_path, leave_out=2)
+    experiment, store = tables.experiment, Store(tmp_path / "results", "spoken_depth")
+    assert answers.line(experiment, Store(tmp_path, "nowhere")) == ""
+    assert "no tables yet" in answers.line(experiment, store)
+    tables.write(store.folder / "tables")
+    line = answers.line(experiment, store)
+    assert line.startswith("spearman 0.")
+    assert "(exact, stationary; 6 cells, " in line
+    assert line.endswith("(unfinished, 16 of 18 trials)")
+    whole = spoken.tables(tmp_path)
+    assert "tables stale" in answers.line(experiment, store)
+    whole.write(store.folder / "tables")
+    finished = answers.line(experiment, store)
+    assert "stale" not in finished
+    assert "unfinished" not in finished
+    assert "\n" not in finished
+    other = spoken.experiment(tmp_path, spoken.SPEC.replace("gelu", "tanh"))
+    assert "another spec" in answers.line(other, store)
+
+
+def test_tables_and_their_files_answer_alike(made):
+    tables, path = made
+    rows = answers.read(path.parent / "tables" / "cells.csv")
+    written = answers.sentences(tables.experiment, rows, 18)
+    assert written == answers.sentences(tables.experiment, tables.cells.to_dict("records"), 18)
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([1, 2.5, None], ["1", "2.5", "–"]),
+        ([True, False], ["True", "False"]),
+        (["a", None], ["a", "–"]),
+        ([12345678.0, 1e-12], ["12,345,678", "1e-12"]),
+    ],
+)
+def test_numbers_are_numbers(values, shown):
+    column, cells = displays.column("x", pd.Series(values, dtype=object))
+    assert [cell.text for cell in cells] == shown
+    assert column.numeric is (type(values[0]) in (int, float))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(browser.installed() is None, reason="no Chromium is installed")
+def test_a_browser_opens_sorts_and_asks_for_nothing(made):
+    head = "document.querySelector('table.sortable thead').rows[0].cells"
+    place = f"[...{head}].findIndex(cell => cell.textContent === 'spearman')"
+    column = f"[...document.querySelector('table.sortable tbody').rows].map(row => row.cells[{place}].textContent)"
+    click = (
+        f"(() => {{ const cell = {head}[{place}]; cell.querySelector('button').click(); "
+        "return cell.getAttribute('aria-sort') })()"
+    )
+    seen = browser.visit(
+        made[1], "document.title", column, click, column, click, column,
+        "[...document.images].every(image => image.complete && image.naturalWidth > 0)",
+        "document.documentElement.scrollWidth <= innerWidth", 
+    )  # fmt: skip
+    title, before, up, ascending, down, descending, pictures, fits = seen.results
+    assert title == "spoken_depth"
+    assert (up, down) == ("ascending", "descending")
+    numbers = [float(text.split()[0]) for text in ascending]
+    assert numbers == sorted(numbers)
+    assert sorted(before) == sorted(ascending)
+    assert [float(text.split()[0]) for text in descending] == numbers[::-1]
+    assert pictures
+    assert fits
+    assert seen.complaints == []
+    assert [address for address in seen.requests if not address.startswith(("file:", "data:"))] == []
+    assert len([address for address in seen.requests if address.startswith("file:")]) == 1
