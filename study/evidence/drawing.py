@@ -43,14 +43,18 @@ def correlation(material: Material, metric: str) -> Figure:
     return figure
 
 
-def draw_correlation(material: Material, panels: list[Panel], grid: Sequence[Axes], metric: str) -> None:
-    """The panels side by side on one scale of y, each with its legend below."""
+def draw_correlation(
+    material: Material, panels: list[Panel], grid: Sequence[Axes], metric: str, most_counts: int = 99
+) -> None:
+    """The panels side by side on one scale of y, each with its legend below; no counts where over `most_counts` rows are needed."""
     tables = [numbered(panel) for panel in panels]
     floor = min(_floor(table, metric) for table in tables)
     rows = max(len(plots.partial_lines(table)) for table in tables)
+    counts = rows <= most_counts
+    rows = rows if counts else 0
     for place, (panel, table, axes) in enumerate(zip(panels, tables, grid, strict=False)):
         looks = [line.look for line in panel.lines]
-        plots.correlation_against(table, axes, material.sweep.scale, metric, looks, floor, rows)
+        plots.correlation_against(table, axes, material.sweep.scale, metric, looks, floor, rows, counts)
         found = material.published(panel, metric)
         plots.published_points(found, axes, material.sweep.scale)
         _title(axes, panel)

@@ -20,6 +20,7 @@ from study.evidence.readings import SEPARATOR
 MOST_ROWS = 10  # of the headline
 MOST_COLUMNS = 3  # values of the axis in the headline
 MOST_FLAGS = 4
+MOST_COUNTS = 3  # rows of usable/total under the main figure, which is low here; the figure itself has them all
 ROW = 0.145  # inches of one row of text
 HEAD = 0.52
 
@@ -59,7 +60,7 @@ def _title(part: SubFigure, material: Material) -> None:
 def _main(part: SubFigure, material: Material) -> None:
     panels = material.panels[-2:] if len(material.panels) > 2 else material.panels
     grid = part.subplots(1, len(panels), squeeze=False).ravel()
-    drawing.draw_correlation(material, panels, list(grid), material.tables.experiment.primary)
+    drawing.draw_correlation(material, panels, list(grid), material.tables.experiment.primary, MOST_COUNTS)
 
 
 def _against_loss(part: SubFigure, material: Material) -> None:

@@ -31,14 +31,16 @@ def correlation_against(
     looks: list[Look],
     floor: float = -1.0,
     rows: int | None = None,
+    counts: bool = True,
 ) -> Axes:
     """`metric` of each line with its 95% interval, on the permutation band, and usable/total where not all are.
 
     table: rows of `cells` with `line`, the index of their look. floor: where the correlations' axis ends; below it
     there is room for `rows` rows of counts, one per line that needs one (default: as many as this table needs).
+    counts: whether they are written at all.
     """
     axes.axhline(0, color=style.REFERENCE, linewidth=0.6, zorder=0.5)
-    partial = partial_lines(table)
+    partial = partial_lines(table) if counts else []
     for index, look in enumerate(looks):
         part = table[table["line"] == index]
         x = scale.of(part[scale.path]) + dodge(scale, index, len(looks))
@@ -55,7 +57,9 @@ def correlation_against(
                   ha="right", va="center", fontsize=style.SMALL, color=style.NOTE, gid="usable heading")  # fmt: skip
         axes.spines["left"].set_bounds(floor, 1.05)
     bottom = floor - (0.03 if rows == 0 else (rows + 0.4) * COUNT_ROW)
-    axes.set(ylim=(bottom, 1.05), ylabel=f"{wording.METRICS[metric]} correlation", yticks=np.arange(floor, 1.01, 0.5))
+    axes.set(ylim=(bottom, 1.05), yticks=np.arange(floor, 1.01, 0.5))
+    middle = ((floor + 1.05) / 2 - bottom) / (1.05 - bottom)  # of the correlations, clear of the counts below them
+    axes.set_ylabel(f"{wording.METRICS[metric]} correlation", y=middle)
     scale.dress(axes)
     return axes
 
