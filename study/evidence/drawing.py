@@ -46,7 +46,7 @@ def correlation(material: Material, metric: str) -> Figure:
 def draw_correlation(
     material: Material, panels: list[Panel], grid: Sequence[Axes], metric: str, most_counts: int = 99
 ) -> None:
-    """The panels side by side on one scale of y, each with its legend below; no counts where over `most_counts` rows are needed."""
+    """The panels side by side on one scale of y, each with its legend below; at most `most_counts` rows of counts, or none."""
     tables = [numbered(panel) for panel in panels]
     floor = min(_floor(table, metric) for table in tables)
     rows = max(len(plots.partial_lines(table)) for table in tables)
