@@ -1,6 +1,7 @@
 """A tiny experiment and the command line, as a user would use them in a folder of their own."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,11 @@ def study(folder: Path, *arguments: str, **extra: str) -> subprocess.CompletedPr
     )
 
 
+def _listen_to_interrupts() -> None:
+    """A shell's background jobs ignore SIGINT, and so would every process they start, this test's too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     """Start `study …` in the folder, in a process group of its own."""
     command = [sys.executable, "-m", "study", *arguments]
@@ -67,4 +73,5 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=_listen_to_interrupts,
     )

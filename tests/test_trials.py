@@ -123,7 +123,7 @@ def test_what_the_sweep_completes_may_be_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("sweep", "expected"),
     [
-        ('"model.detph" = [1]', ['sweep[1] "model.detph" = 1', "unknown key", '"depth"']),
+        ('"model.detph" = [1]', ['sweep[1] "model.detph" = 1', "unknown key", '"model.depth"']),
         ('"modle.depth" = [1]', ['sweep[1] "modle.depth"', '"model"']),
         ("depth = [1]", ['sweep[1] "depth"', '"model.depth"']),
         ('"model.depth" = [1, "two"]', ['sweep[1] "model.depth" = "two"', "a whole number"]),
@@ -214,7 +214,7 @@ def test_a_list_valued_axis_takes_a_plain_list(tmp_path):
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("model.detph=3", ["--set model.detph = 3", '"depth"']),
+        ("model.detph=3", ["--set model.detph = 3", '"model.depth"']),
         ("model.depth=x", ['--set model.depth = "x"']),
         ("estimators.exat.damping=1", ["--set", 'did you mean "exact"?']),
         ("model.depth", ["--set", "PATH=VALUE"]),
