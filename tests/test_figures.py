@@ -342,6 +342,24 @@ def test_several_estimators_take_the_colours_of_their_families(tmp_path):
     assert len({str(look.line) for look in looks}) == 3
 
 
+@pytest.mark.parametrize("axes", [{}, DEPTHS])
+def test_several_estimators_without_overlaps(tmp_path, axes):
+    options = {"estimators": ("exact", "identity"), "protocols": ("warm", "cold", "stationary"), "rows": 12}
+    material = Material(_varied(tmp_path, axes, _alive, **options))
+    with style.applied():
+        drawn = {stem: draw() for stem, draw in figures.plan(material)}
+        for stem, figure in drawn.items():
+            _check_texts(stem, figure)
+    assert sum(stem.startswith("predicted_vs_actual") for stem in drawn) == 6
+    if axes:
+        titles = {axes.get_title() for axes in drawn["parameter_change_against_model_depth"].axes}
+        assert titles == {""}  # a panel of several estimators has none of their names
+
+
+def test_the_drift_has_a_colour_of_its_own():
+    assert style.REFERENCE not in [*style.ESTIMATOR_FAMILIES, *style.PROTOCOL_COLOURS.values()]
+
+
 def test_the_words_of_the_published_validation():
     published_settings = {"training.dtype": "float32", "training.polish": False}
     assert wording.protocol_title("warm", "warm", published_settings) == "As published: warm restart"
@@ -384,20 +402,24 @@ def test_no_text_overlaps_leaves_the_page_or_is_too_small(tmp_path, axes):
     evidence = _varied(tmp_path, axes, _alive, protocols=("warm", "stationary"), rows=12, tests=tuple(range(11)))
     with style.applied():
         for stem, draw in figures.plan(Material(evidence)):
-            figure = draw()
-            assert figure.get_size_inches()[0] in (style.COLUMN, style.PAGE)
-            assert figure.get_size_inches()[1] <= style.PAGE_HEIGHT
-            texts = _texts(figure)
-            width, height = figure.bbox.size
-            for text, box in texts:
-                assert text.get_fontsize() >= style.SMALL, (stem, text.get_text())
-                assert box.x0 >= -1, (stem, text.get_text())
-                assert box.x1 <= width + 1, (stem, text.get_text())
-                assert box.y0 >= -1, (stem, text.get_text())
-                assert box.y1 <= height + 1, (stem, text.get_text())
-            for (first, a), (second, b) in itertools.combinations(texts, 2):
-                apart = a.x1 <= b.x0 + 1 or b.x1 <= a.x0 + 1 or a.y1 <= b.y0 + 1 or b.y1 <= a.y0 + 1
-                assert apart, (stem, first.get_text(), second.get_text())
+            _check_texts(stem, draw())
+
+
+def _check_texts(stem, figure):
+    """None overlaps another, leaves the page or is too small; the page is one or two columns wide."""
+    assert figure.get_size_inches()[0] in (style.COLUMN, style.PAGE)
+    assert figure.get_size_inches()[1] <= style.PAGE_HEIGHT
+    texts = _texts(figure)
+    width, height = figure.bbox.size
+    for text, box in texts:
+        assert text.get_fontsize() >= style.SMALL, (stem, text.get_text())
+        assert box.x0 >= -1, (stem, text.get_text())
+        assert box.x1 <= width + 1, (stem, text.get_text())
+        assert box.y0 >= -1, (stem, text.get_text())
+        assert box.y1 <= height + 1, (stem, text.get_text())
+    for (first, a), (second, b) in itertools.combinations(texts, 2):
+        apart = a.x1 <= b.x0 + 1 or b.x1 <= a.x0 + 1 or a.y1 <= b.y0 + 1 or b.y1 <= a.y0 + 1
+        assert apart, (stem, first.get_text(), second.get_text())
 
 
 def test_a_plan_names_the_protocols_of_each_trial(tmp_path):

@@ -32,7 +32,7 @@ LEGEND_BELOW = 4.4  # distance from the axes, in units of the legend's type
 def correlation(material: Material, metric: str) -> Figure:
     """`metric` against the axis of the sweep, a panel per protocol."""
     panels = material.panels
-    columns = min(len(panels), 2)
+    columns = len(panels) if len(panels) < 4 else 2
     rows = math.ceil(len(panels) / columns)
     legend = max(len(panel.lines) for panel in panels) + 2
     figure = new(style.PAGE if columns > 1 else style.COLUMN, (PANEL_HEIGHT + 0.55 + LEGEND_ROW * legend) * rows)
@@ -72,18 +72,17 @@ def scatter(material: Material, estimator: str, protocol: str, chosen: list[Line
     cells = pd.concat([line.cells for line in chosen])
     cells = cells[cells["estimator"] == estimator]
     shown = cells.iloc[lines.spread(list(range(len(cells))), MOST_PANELS)]
-    columns = min(PER_ROW, len(shown))
-    rows = math.ceil(len(shown) / columns)
     varying = [path for path in material.sweep.paths if cells[path].nunique(dropna=False) > 1]
     titles = [in_rows([wording.phrase(path, cell[path]) for path in varying], 27) for _, cell in shown.iterrows()]
-    width = style.COLUMN if columns <= 2 else style.PAGE
-    side = (width - 0.3) / columns - 0.42  # inches of a panel without its tick labels
-    title_rows = 3 + max(map(_rows, titles))
-    figure = new(width, (side + 0.27 + 0.115 * title_rows) * rows + 0.45)
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, title, (_, cell) in zip(grid, titles, shown.iterrows(), strict=False):
+    text = 0.27 + 0.115 * (3 + max(map(_rows, titles)))
+    counts = [int((line.cells["estimator"] == estimator).sum()) for line in chosen]
+    rows, columns, width, side = _grid(counts if sum(counts) == len(shown) else [len(shown)], text)
+    figure = new(width, (side + text) * len(rows) + 0.45)
+    grid = figure.subplots(len(rows), columns, squeeze=False)
+    used = [axes for axes_row, count in zip(grid, rows, strict=True) for axes in axes_row[:count]]
+    for axes, title, (_, cell) in zip(used, titles, shown.iterrows(), strict=True):
         draw_cell(material, axes, cell, title)
-    for axes in grid[len(shown) :]:
+    for axes in set(grid.ravel()) - set(used):
         axes.remove()
     constant = [
         wording.phrase(path, cells[path].iloc[0]) for path in material.sweep.varying(protocol) if path not in varying
@@ -95,6 +94,21 @@ def scatter(material: Material, estimator: str, protocol: str, chosen: list[Line
     figure.supxlabel(f"Predicted change in test {material.target}", fontsize=style.TITLE)
     figure.supylabel(f"Actual change in test {material.target}", fontsize=style.TITLE)
     return figure
+
+
+def _grid(counts: list[int], text: float) -> tuple[list[int], int, float, float]:
+    """How many panels each row has, columns, width of the figure and side of a panel, in inches.
+
+    Every one of the `counts` starts a row of its own, unless the page is too short for that.
+    """
+    columns = math.ceil(max(counts) / math.ceil(max(counts) / PER_ROW))
+    for parts, wide in ((counts, columns), ([sum(counts)], min(PER_ROW, sum(counts)))):
+        rows = [min(wide, count - start) for count in parts for start in range(0, count, wide)]
+        width = style.COLUMN if wide <= 2 else style.PAGE
+        side = (width - 0.3) / wide - 0.42  # without the tick labels
+        if (side + text) * len(rows) + 0.45 <= style.PAGE_HEIGHT:
+            break
+    return rows, wide, width, side
 
 
 def draw_cell(material: Material, axes: Axes, cell: pd.Series, title: str, wide: bool = False) -> Axes:
@@ -115,7 +129,7 @@ def draw_cell(material: Material, axes: Axes, cell: pd.Series, title: str, wide:
 def eigenvalues(material: Material) -> Figure:
     """The top Hessian eigenvalue of the trained networks against the axis, a panel per protocol."""
     panels = material.network_panels
-    columns = min(len(panels), 2)
+    columns = len(panels) if len(panels) < 4 else 2
     rows = math.ceil(len(panels) / columns)
     legend = max(len(panel.lines) for panel in panels) + 2
     figure = new(style.PAGE if columns > 1 else style.COLUMN, (PANEL_HEIGHT + 0.45 + LEGEND_ROW * legend) * rows)
@@ -301,7 +315,9 @@ def _settings(found: list[Published]) -> str:
     if None in penalties or len(set(penalties)) < 2:
         return ""
     ordered = sorted(found, key=lambda published: -published.value)
-    return ": " + ", ".join(f"{p.value:g} (λ = {wording.number(p.settings['training.weight_decay'])})" for p in ordered)
+    return ":\n" + ", ".join(
+        f"{p.value:g} (λ = {wording.number(p.settings['training.weight_decay'])})" for p in ordered
+    )
 
 
 def legend(axes: Axes, handles: list[Any]) -> None:
@@ -312,19 +328,15 @@ def legend(axes: Axes, handles: list[Any]) -> None:
 
 
 def handle(look: Look) -> Line2D:
-    hollow = look.fill == "none"
-    return Line2D([], [], color=look.colour, marker=look.marker, linestyle=look.line, label=look.label,
-                  fillstyle=None if hollow else look.fill, markerfacecolor="white" if hollow else look.colour,
-                  markerfacecoloralt="white", markeredgecolor=look.colour, markeredgewidth=0.8)  # fmt: skip
+    return Line2D([], [], linestyle=look.line, label=look.label, **style.marks(look))
 
 
 def _by_truth(panel: Panel) -> list[list[Line]]:
     """Lines that differ in their estimator only stand together: they share the actual change."""
     found: dict[tuple[Any, ...], list[Line]] = {}
     for line in panel.lines:
-        found.setdefault(tuple(line.values.values()), []).append(
-            replace(line, look=replace(line.look, label=line.look.label.removeprefix(f"{line.estimator}, ")))
-        )
+        label = line.look.label.removeprefix(line.estimator).removeprefix(", ")
+        found.setdefault(tuple(line.values.values()), []).append(replace(line, look=replace(line.look, label=label)))
     return list(found.values())
 
 

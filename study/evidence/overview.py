@@ -73,7 +73,8 @@ def _details(part: SubFigure, material: Material) -> None:
     swept = material.sweep.axis is not None
     networks = [p for p in material.network_panels if swept and material.network_sweep.axis == material.sweep.axis]
     grid = part.subplots(1, 1 + bool(networks) + swept, squeeze=False).ravel()
-    phrases = [wording.phrase(path, cell[path]) for path in material.sweep.shown(panel.protocol)]
+    several = [str(cell["estimator"])] if material.cells["estimator"].nunique() > 1 else []
+    phrases = several + [wording.phrase(path, cell[path]) for path in material.sweep.shown(panel.protocol)]
     title = "\n".join(filter(None, [panel.title, drawing.in_rows(phrases, 34)]))
     drawing.draw_cell(material, grid[0], cell, title, wide=True)
     grid[0].set(xlabel=f"Predicted change in test {material.target}", ylabel="Actual change")
@@ -85,7 +86,9 @@ def _details(part: SubFigure, material: Material) -> None:
     if swept:
         handles = drawing.draw_norms(material, grid[-1], panel, chosen)
         grid[-1].set_ylabel("‖Δθ‖")
-        grid[-1].set_title("\n".join(filter(None, [panel.title, chosen[0].look.label])), fontsize=style.SMALL + 0.5)
+        rest = [wording.phrase(path, cell[path]) for path in material.sweep.varying(panel.protocol)]
+        name = "\n".join(filter(None, [panel.title, drawing.in_rows(rest, 34)]))
+        grid[-1].set_title(name, fontsize=style.SMALL + 0.5)
         drawing.legend(grid[-1], handles)
 
 

@@ -18,7 +18,7 @@ from study.evidence.style import Look
 MOST_POINTS = 6_000  # more than a panel can show
 FAR = 2.5  # times the 99.5% quantile of the changes: beyond it a point is an outlier of its panel
 DODGE = 0.72  # of a step: how far the lines of a panel stand apart together
-COUNT_ROW = 0.115  # height of one row of counts below the correlations, in units of the correlation
+COUNT_ROW = 0.078  # height of one row of counts below the correlations, as a part of their axis
 BINS = 8  # of the test loss, equally full
 FEWEST_PER_BIN = 5
 
@@ -48,15 +48,16 @@ def correlation_against(
         part, x = part.iloc[order], x[order]
         _band(part, axes, x, metric, DODGE * scale.step / max(len(looks), 2))
         _line(part, axes, x, scale, metric, look)
+    row = COUNT_ROW * (1.05 - floor)
     for place, index in enumerate(partial):
         part = table[(table["line"] == index) & (table["usable"] < table["total"])]
-        _counts(part, axes, scale, floor - (place + 0.75) * COUNT_ROW, looks[index])
+        _counts(part, axes, scale, floor - (place + 0.75) * row, looks[index])
     rows = len(partial) if rows is None else rows
     if partial:
-        axes.text(-0.03, floor - (len(partial) / 2 + 0.25) * COUNT_ROW, "usable", transform=axes.get_yaxis_transform(),
+        axes.text(-0.03, floor - (len(partial) / 2 + 0.25) * row, "usable", transform=axes.get_yaxis_transform(),
                   ha="right", va="center", fontsize=style.SMALL, color=style.NOTE, gid="usable heading")  # fmt: skip
         axes.spines["left"].set_bounds(floor, 1.05)
-    bottom = floor - (0.03 if rows == 0 else (rows + 0.4) * COUNT_ROW)
+    bottom = floor - (0.03 if rows == 0 else (rows + 0.4) * row)
     axes.set(ylim=(bottom, 1.05), yticks=np.arange(floor, 1.01, 0.5))
     middle = ((floor + 1.05) / 2 - bottom) / (1.05 - bottom)  # of the correlations, clear of the counts below them
     axes.set_ylabel(f"{wording.METRICS[metric]} correlation", y=middle)
@@ -217,10 +218,7 @@ def _marked(axes: Axes, x: np.ndarray, y: np.ndarray, scale: Scale, look: Look) 
         place = int(np.searchsorted(x, scale.gap))
         if 0 < place < len(x):
             x, y = np.insert(x, place, np.nan), np.insert(y, place, np.nan)
-    hollow = look.fill == "none"
-    axes.plot(x, y, color=look.colour, marker=look.marker, linestyle=look.line, fillstyle=None if hollow else look.fill,
-              markerfacecolor="white" if hollow else look.colour, markerfacecoloralt="white",
-              markeredgecolor=look.colour, markeredgewidth=0.8, label=look.label, zorder=3, gid="line")  # fmt: skip
+    axes.plot(x, y, linestyle=look.line, label=look.label, zorder=3, gid="line", **style.marks(look))
 
 
 def _counts(part: pd.DataFrame, axes: Axes, scale: Scale, height: float, look: Look) -> None:
@@ -231,9 +229,16 @@ def _counts(part: pd.DataFrame, axes: Axes, scale: Scale, height: float, look: L
         texts = [str(usable) for usable in part["usable"]]
     for place, text in zip(scale.of(part[scale.path]), texts, strict=True):
         axes.text(place, height, text, ha="center", va="center", fontsize=style.SMALL, color=look.colour, gid="usable")
-    hollow = look.fill == "none"
-    axes.plot([0.0], [height], marker=look.marker, color=look.colour, markerfacecolor="white" if hollow else look.colour,
-              markersize=3.4, markeredgewidth=0.8, transform=axes.get_yaxis_transform(), clip_on=False, zorder=5)  # fmt: skip
+    axes.plot(
+        [0.0],
+        [height],
+        linestyle="none",
+        markersize=3.4,
+        transform=axes.get_yaxis_transform(),
+        clip_on=False,
+        zorder=5,
+        **style.marks(look),
+    )
 
 
 def _room(axes: Axes, scale: Scale) -> tuple[float, float]:
@@ -281,8 +286,10 @@ def _log_y(axes: Axes) -> None:
 
 
 def _log_ticks(axis: Any, low: float, high: float) -> None:
-    """Decades where there are several, else 1, 2 and 5; small ticks between them where they are not too many."""
-    subs = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if high / low < 6 else (1.0, 2.0, 5.0) if high / low < 30 else (1.0,)
+    """Decades where there are several, else also numbers between them; small ticks between them where they are not too many."""
+    subs: tuple[float, ...] = (1.0,)
+    for widest, found in ((100, (1.0, 3.0)), (30, (1.0, 2.0, 5.0)), (6, (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))):
+        subs = found if high / low < widest else subs
     axis.set_major_locator(LogLocator(10, subs=subs, numticks=6))
     axis.set_minor_locator(LogLocator(10, subs=range(2, 10), numticks=60) if high / low < 1e5 else NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda given, _: _power(given)))

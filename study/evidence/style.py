@@ -22,7 +22,7 @@ ESTIMATOR_FAMILIES = {
     "#CC79A7": ("cg", "lissa"),
     "#56B4E9": ("ggn", "kfac", "ekfac"),
     "#E69F00": ("arnoldi", "nystrom"),
-    "#8C8C8C": ("identity", "tracin"),
+    "#882255": ("identity", "tracin"),
 }
 OTHER_COLOUR = "#8B5A2B"  # a protocol or an estimator without a family of its own
 NETWORK_COLOUR = "#5E6C99"  # trained networks that several protocols start from
@@ -33,7 +33,7 @@ LINES: tuple[Any, ...] = ("-", (0, (4, 1.6)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2,
 FILLS: tuple[Any, ...] = ("full", "none", "left", "top", "right")
 DARKEST, LIGHTEST = -0.45, 0.45  # of a shade: mixed with black, with white
 
-REFERENCE = "#8C8C8C"  # identity, zero
+REFERENCE = "#8C8C8C"  # the line of equality, zero, drift: no colour of any protocol or estimator
 BAND = "#E3E3E3"  # permutation band
 FAINT = 0.35  # opacity of single seeds
 NOTE = "#404040"
@@ -71,6 +71,16 @@ class Look:
     line: Any = "-"
     fill: Any = "full"
     label: str = ""
+
+
+def marks(look: Look) -> dict[str, Any]:
+    """Colour and marker of a line as matplotlib's keywords. Half-filled markers take the face as the filled half."""
+    hollow = look.fill == "none"
+    return {
+        "color": look.colour, "marker": look.marker, "fillstyle": "full" if hollow else look.fill,
+        "markerfacecolor": "white" if hollow else look.colour, "markerfacecoloralt": "white",
+        "markeredgecolor": look.colour, "markeredgewidth": 0.8,
+    }  # fmt: skip
 
 
 @contextmanager
