@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from study.evidence import counted
-from study.evidence.intervals import Axis, interval
+from study.evidence.intervals import Axis, Construction, interval
 from study.evidence.metrics import Compared, measured
 
 DRAWS = 1000
@@ -33,8 +33,9 @@ def crossed_bootstrap(
     sampled: Sampled,
     generator: np.random.Generator,
     draws: int = DRAWS,
+    ends: Construction = interval,
 ) -> dict[str, tuple[float, float]]:
-    """The 95% interval of the mean over K comparisons, by metric (see `intervals.interval` for its construction).
+    """The 95% interval of the mean over K comparisons, by metric; `ends` makes it from the draws.
 
     Each draw resamples seeds, test rows and removed rows (those that `sampled` names) once, with replacement, for all
     comparisons together. A comparison drawn m times counts m times in the mean; undefined ones are left out of it.
@@ -53,7 +54,7 @@ def crossed_bootstrap(
         alone.append((values.predicted.shape[1], rows))
     if not alone:
         return dict.fromkeys(METRICS, (np.nan, np.nan))
-    return {m: interval(m, _mean(found[m]), crossed[m], [Axis(n, means[m]) for n, means in alone]) for m in METRICS}
+    return {m: ends(m, _mean(found[m]), crossed[m], [Axis(n, means[m]) for n, means in alone]) for m in METRICS}
 
 
 @dataclass(frozen=True)
