@@ -1,4 +1,4 @@
-# make study   sets up a virtual environment and runs the quick Iris study: correlations and a figure in a few minutes
+# make study   sets up a virtual environment and computes the quick Iris study into fresh/
 # make test    lint, types and the whole test suite
 # make bench   the measurements behind the README's benchmark table
 
@@ -10,7 +10,7 @@ export OMP_NUM_THREADS = 1
 .PHONY: study test quick bench clean
 
 study: $(VENV)/ready
-	$(BIN)/study run experiments/iris_depth_quick.toml
+	$(BIN)/study run experiments/iris_depth_quick.toml --results fresh
 
 test: $(VENV)/ready-test
 	$(BIN)/ruff check .
