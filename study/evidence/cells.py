@@ -36,7 +36,8 @@ def build(readings: Readings, agreement: pd.DataFrame) -> pd.DataFrame:
     of the usable ones. NAME: mean of every metric of `agreement`; NAME_low, NAME_high for those of `bootstrap.METRICS`:
     ends of its 95% crossed bootstrap interval (NaN when nothing could be resampled: see `resampled`). NAME_band_low,
     NAME_band_high for pearson and spearman: where 95% of the mean lies when predictions are given to the wrong rows.
-    undefined: how many for which reason. The primary metric comes first.
+    rows_used/rows_total: removals behind the usable comparisons, and all. undefined: how many for which reason. The
+    primary metric comes first.
     """
     paths = cell_paths(readings.experiment.swept_paths)
     columns = [*paths, "estimator", "protocol"]
@@ -139,7 +140,7 @@ def _counts(cell: _Cell) -> dict[str, Any]:
         "rows_used": int(group["rows_used"].sum()),
         "rows_total": int(group["rows_total"].sum()),
         "undefined": ", ".join(f"{number} {reason}" for reason, number in reasons.items()),
-        "ties": int(group["ties"].sum()),
+        "ties": int(group.loc[cell.usable, "ties"].sum()),
     }
 
 
