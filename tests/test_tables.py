@@ -152,6 +152,38 @@ def test_undefined_correlations_are_counted_with_their_reason(tmp_path):
     assert "1 collapsed" in headline(experiment, store)
 
 
+def test_what_estimators_share_is_counted_once(tmp_path):
+    experiment = synthetic.experiment({}, seeds=3)
+    store, options = Store(tmp_path, "synthetic"), {"estimators": ("exact", "identity"), "tests": (3, 7)}
+
+    def uncertify(record):
+        record.arrays["certificate/stationary/certified"][2] = False
+
+    store.write(synthetic.record(experiment.trials[0], **options))
+    _changed(store, experiment.trials[1], lambda record: record.header["flags"].append("collapsed"), **options)
+    _changed(store, experiment.trials[2], uncertify, **options)
+    text = headline(experiment, store)
+    assert "Undefined: 2 collapsed, of 6 comparisons" in text
+    assert "2 of 120 removals of the others left out" in text
+
+
+def test_removals_of_undefined_comparisons_are_not_counted(tmp_path):
+    experiment = synthetic.experiment({}, seeds=3)
+    store = Store(tmp_path, "synthetic")
+
+    def drown(record):
+        record.arrays["certificate/stationary/delta_error"] = np.ones((31, 1))
+
+    changes = [lambda record: None, lambda record: record.header["flags"].append("collapsed"), drown]
+    for trial, change in zip(experiment.trials, changes, strict=True):
+        _changed(store, trial, change)
+    evidence = Tables(experiment, store)
+    assert list(evidence.agreement["rows_used"]) == [30, 0, 0]
+    assert list(evidence.agreement["rows_total"]) == [30, 30, 30]
+    cell = evidence.cells.iloc[0]
+    assert (cell["rows_used"], cell["rows_total"], cell["usable"], cell["ties"]) == (30, 90, 1, 0)
+
+
 AGREEMENT = [
     "experiment", "trial", "seed", "model.depth", "estimator", "protocol", "kind", "test_row", "rows_used",
     "rows_total", "pearson", "spearman", "undefined", "kendall", "slope", "intercept", "sign_agreement",

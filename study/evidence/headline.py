@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from study.trials import Experiment
 
 WIDEST = 28  # characters of a swept value before it is cut
+COMPARISON = ["trial", "test_row", "protocol"]
 
 
 def headline(experiment: Experiment, store: Store) -> str:
@@ -26,7 +27,7 @@ def text(tables: Tables) -> str:
     experiment, cells = tables.experiment, tables.cells
     lines = [f"{experiment.name}: {experiment.question}".removesuffix(": "), _presence(tables)]
     if len(cells):
-        lines += ["", *_rows(cells, cell_paths(experiment.swept_paths), experiment.primary), "", *_notes(cells)]
+        lines += ["", *_rows(cells, cell_paths(experiment.swept_paths), experiment.primary), "", *_notes(tables)]
     return "\n".join(lines)
 
 
@@ -51,7 +52,8 @@ def _rows(cells: pd.DataFrame, paths: list[str], primary: str) -> list[str]:
     return ["  ".join(row).rstrip() for row in zip(*padded, strict=True)]
 
 
-def _notes(cells: pd.DataFrame) -> list[str]:
+def _notes(tables: Tables) -> list[str]:
+    cells = tables.cells
     first = cells.iloc[0]
     notes = [
         f"Mean over usable trials and test rows [{first['level']:.0f}% crossed bootstrap interval, "
@@ -59,16 +61,27 @@ def _notes(cells: pd.DataFrame) -> list[str]:
     ]
     if (cells["resampled"] == "nothing").any():
         notes.append("No interval: one seed or one minimum, and test rows and removed rows that a rule chose.")
-    counts: dict[str, int] = {}
-    for part in filter(None, ", ".join(cells["undefined"]).split(", ")):
-        number, reason = part.split(" ", 1)
-        counts[reason] = counts.get(reason, 0) + int(number)
-    if counts:
-        notes.append("Undefined correlations: " + ", ".join(f"{n} {reason}" for reason, n in counts.items()) + ".")
-    left_out = cells["rows_total"].sum() - cells["rows_used"].sum()
-    if left_out:
-        notes.append(f"{left_out} of {cells['rows_total'].sum()} rows left out: not certified, or not finite.")
-    return notes
+    return [*notes, *_undefined(tables.agreement), *_left_out(tables.agreement)]
+
+
+def _undefined(agreement: pd.DataFrame) -> list[str]:
+    """One comparison is one trial and test row against one protocol, however many estimators share its fate."""
+    found = agreement[[*COMPARISON, "undefined"]].drop_duplicates()
+    counts = found.loc[found["undefined"] != "", "undefined"].value_counts()
+    if counts.empty:
+        return []
+    reasons = ", ".join(f"{number} {reason}" for reason, number in counts.items())
+    return [f"Undefined: {reasons}, of {len(found[COMPARISON].drop_duplicates())} comparisons (trial × test row × protocol)."]
+
+
+def _left_out(agreement: pd.DataFrame) -> list[str]:
+    """Of the comparisons that are defined; a row counts once if any estimator leaves it out."""
+    defined = agreement[agreement["undefined"] == ""]
+    rows = defined.groupby(COMPARISON)[["rows_used", "rows_total"]].min().sum()
+    left_out = int(rows["rows_total"] - rows["rows_used"])
+    if not left_out:
+        return []
+    return [f"{left_out} of {rows['rows_total']} removals of the others left out: not certified, or not finite."]
 
 
 def _mean(mean: float, low: float, high: float) -> str:
