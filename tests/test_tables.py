@@ -304,6 +304,42 @@ def test_other_test_losses_are_another_minimum(tmp_path):
     assert tables.cells(experiment, store)["minima"].tolist() == [2]
 
 
+def _near_minima(store, experiment, seeds, curvature=0.01, flags=()):
+    """Warm records of networks near a minimum: of each seed the excess of J, that of the null's test loss, and ‖∇J‖."""
+    for trial, (objective, loss, gradient) in zip(experiment.trials, seeds, strict=True):
+
+        def place(record, objective=objective, loss=loss, gradient=gradient, seed=trial.settings.seed):
+            base = record.header["base"]
+            base |= {"objective": 0.08 + objective, "certified": False, "smallest_eigenvalue": curvature}
+            base |= {"gradient_norm": gradient}
+            record.arrays["base_test"] = record.arrays["base_test"] + 0.3 * seed
+            record.arrays["null/warm"] = 0.1 + loss - record.arrays["base_test"]
+            record.arrays["certificate/warm/delta_error"] = np.full((31, 1), 10 * gradient)
+            record.header["flags"] += flags
+            record.header["spec"]["training"]["polish"] = False
+
+        _changed(store, trial, place, protocols=("warm",))
+    return tables.cells(experiment, store)["minima"].tolist()
+
+
+def test_networks_near_one_minimum_are_told_apart_by_more_than_their_distance_explains(tmp_path):
+    experiment = synthetic.experiment({}, seeds=3)
+    same = [(0.0, 0.0, 1e-6), (4e-6, 1e-2, 1e-3), (0.0, 0.0, 1e-6)]  # 1e-3² / 0.02 = 5e-5, twice 10 · 1e-3 = 2e-2
+    assert _near_minima(Store(tmp_path, "same"), experiment, same) == [1]
+    lower = [(0.0, 0.0, 1e-6), (-4e-6, 0.0, 1e-3), (0.0, 0.0, 1e-6)]  # a minimum cannot lie above a point near it
+    assert _near_minima(Store(tmp_path, "lower"), experiment, lower) == [2]
+    losses = [(0.0, 0.0, 1e-6), (4e-6, 3e-2, 1e-3), (0.0, 0.0, 1e-6)]
+    assert _near_minima(Store(tmp_path, "losses"), experiment, losses) == [2]
+    assert _near_minima(Store(tmp_path, "saddles"), experiment, same, curvature=-1e-9) == [3]
+    assert _near_minima(Store(tmp_path, "none"), experiment, same, flags=["no_minimum"]) == [3]
+
+
+def test_a_network_known_badly_does_not_join_two_minima(tmp_path):
+    experiment = synthetic.experiment({}, seeds=3)
+    found = [(4e-5, 1e-2, 1e-3), (0.0, 0.0, 1e-6), (3e-5, 1e-2, 1e-6)]
+    assert _near_minima(Store(tmp_path, "synthetic"), experiment, found) == [2]
+
+
 def test_a_collapsed_seed_is_no_minimum_behind_the_mean(tmp_path):
     experiment = synthetic.experiment({}, seeds=3)
     store = synthetic.filled(Store(tmp_path, "synthetic"), experiment)

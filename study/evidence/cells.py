@@ -88,7 +88,8 @@ class _Cell:
         """[K] a number per minimum: the unit of which the seeds are a sample."""
         owners, first, each = np.unique(self.owners, return_index=True, return_inverse=True)
         splits = list(self.group[self.held_out].iloc[first].astype("str").itertuples(index=False, name=None))
-        labels = minima.label([self.readings.blocks[owner] for owner in owners], self.seeds[first], splits)
+        blocks = [self.readings.blocks[owner] for owner in owners]
+        labels = minima.label(blocks, self.group["protocol"].iloc[0], self.seeds[first], splits)
         return labels[each]
 
     @cached_property

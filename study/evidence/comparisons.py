@@ -25,10 +25,11 @@ def build(readings: Readings) -> pd.DataFrame:
     """Leading columns of `pairs`, then FOUND; row order is that of `labels`, block after block.
 
     rows_total: removed rows selected for the test row. rows_used: those of them that the metrics are of: finite and, where
-    the protocol certifies, certified; none where the metrics are undefined. Metrics: see `metrics.measured`; norm_*: correlations of predicted and actual ‖Δθ‖ over the
-    same rows; plugin_*: with L_t(θ* + Δθ) − L_t(θ*) in place of the predicted change. undefined: why the metrics are
-    NaN (empty where they are not; then only norm_* and plugin_* may be, on their own account). top_k: of the overlap.
-    ties: finite, certified rows less the places they are ranked in, changes closer than their certificate sharing one.
+    the protocol certifies, certified; none where the metrics are undefined. Metrics: see `metrics.measured`; norm_*:
+    correlations of predicted and actual ‖Δθ‖ over the same rows; plugin_*: with L_t(θ* + Δθ) − L_t(θ*) in place of the
+    predicted change. undefined: why the metrics are NaN (empty where they are not; then only norm_* and plugin_* may be,
+    on their own account). top_k: of the overlap. ties: finite, certified rows less the places they are ranked in, changes
+    closer than their certificate sharing one.
     """
     blocks = readings.blocks
     table = leading(readings).iloc[np.repeat(np.arange(len(blocks)), [count(block) for block in blocks])]

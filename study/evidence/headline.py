@@ -71,7 +71,8 @@ def _undefined(agreement: pd.DataFrame) -> list[str]:
     if counts.empty:
         return []
     reasons = ", ".join(f"{number} {reason}" for reason, number in counts.items())
-    return [f"Undefined: {reasons}, of {len(found[COMPARISON].drop_duplicates())} comparisons (trial × test row × protocol)."]
+    total = len(found[COMPARISON].drop_duplicates())
+    return [f"Undefined: {reasons}, of {total} comparisons (trial × test row × protocol)."]
 
 
 def _left_out(agreement: pd.DataFrame) -> list[str]:
