@@ -1,6 +1,7 @@
 """The command line: the only place besides the sweep where computing and reading meet."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,9 @@ SET = click.option(
 )
 
 
+CONTINUE = "what was written is kept: run the same command to continue"
+
+
 class Group(click.Group):
     """Turns the user's mistakes into one line and exit code 2, and an interrupt into 130."""
 
@@ -44,6 +48,10 @@ class Group(click.Group):
 
         try:
             return super().invoke(context)
+        except KeyboardInterrupt as interrupt:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # impatience while the interpreter shuts down is not an error
+            click.echo(f"\ninterrupted: {interrupt.args[0] if interrupt.args else CONTINUE}", err=True)
+            context.exit(130)
         except StudyError as error:
             click.echo(f"study: {error}", err=True)
             context.exit(2)
@@ -86,7 +94,6 @@ def run(
             "--workers starts processes here, --scheduler uses a cluster that exists: give one of them"
         )
     from study import sweep, trials
-    from study.evidence import headline
     from study.evidence.store import Store
 
     experiment = trials.load(spec, overrides)
@@ -99,24 +106,41 @@ def run(
         return
     outcome = sweep.run(experiment, store, work, workers, scheduler, device)
     if outcome.interrupted:
-        click.echo(f"interrupted: {outcome.written} records were written; the same command continues", err=True)
-        sys.exit(130)
+        written = _counted(outcome.written, "record was", "records were")
+        again = "; units in flight are done again" if outcome.written + outcome.failed < work.pending else ""
+        raise KeyboardInterrupt(f"{written} written{again}: run the same command to continue")
     failed = work.failed + outcome.failed
-    if len(store.done() & {t.key for t in experiment.trials}):
+    if _has_records(experiment, store):
+        _finish(experiment, store, overrides, f"study figures {spec}{_option(results)}")
+    if failed:
+        said = f"{_counted(failed, 'trial', 'trials')} failed: see {store.folder / 'failures'}"
+        click.echo(f"{said}, then run again with --retry-failed", err=True)
+        sys.exit(1)
+
+
+def _option(results: str) -> str:
+    return "" if results == "results" else f" --results {results}"
+
+
+def _finish(experiment: Any, store: Any, overrides: tuple[str, ...], command: str) -> None:
+    """Tables, figures and the headline at the end of a run; `command` rebuilds those of the spec."""
+    from study.evidence import headline
+
+    try:
         tables, written = _rebuild(experiment, store, figures=True)
         click.echo(headline.text(tables))
-        if overrides:
-            click.echo(
-                f"tables and figures show the trials of this command; `study figures {spec}` shows those of the spec"
-            )
-        for path in written:
-            if path.suffix == ".png":
-                click.echo(f"figure: {path}")
-    if failed:
-        click.echo(
-            f"{failed} trials failed: see {store.folder / 'failures'}, then run again with --retry-failed", err=True
-        )
-        sys.exit(1)
+    except KeyboardInterrupt:
+        again = "run the same command" if overrides else f"type `{command}`"
+        raise KeyboardInterrupt(f"all records are kept: {again} to continue") from None
+    if overrides:
+        click.echo(f"tables and figures show the trials of this command; `{command}` shows those of the spec")
+    for path in written:
+        if path.suffix == ".png":
+            click.echo(f"figure: {path}")
+
+
+def _counted(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 def _describe(experiment: Any, work: Any, workers: int) -> None:
@@ -131,8 +155,8 @@ def _describe(experiment: Any, work: Any, workers: int) -> None:
     if work.pending:
         expected = duration(costs.START_UP + work.seconds / workers)
         lines.append(
-            f"to train: {work.networks} networks; predicted: about {expected} on {workers} "
-            f"{'worker' if workers == 1 else 'workers'}, {work.bytes / 1e6:.1f} MB of records"
+            f"to train: {work.networks} networks; predicted: about {expected} on "
+            f"{_counted(workers, 'worker', 'workers')}, {work.bytes / 1e6:.1f} MB of records"
         )
     for line in lines:
         click.echo(line)
@@ -169,7 +193,7 @@ def status(spec: str, workers: int | None, results: str) -> None:
         f"{experiment.name}: {work.done} done, {work.pending} pending, {work.failed} failed, {work.damaged} damaged"
     )
     if work.pending:
-        click.echo(f"time left: about {duration(work.seconds / cores)} on {cores} workers")
+        click.echo(f"time left: about {duration(work.seconds / cores)} on {_counted(cores, 'worker', 'workers')}")
     for key in sorted(store.failed() & {t.key for t in experiment.trials}):
         click.echo(f"failed {key[:12]}: {store.failure_reason(key)}")
 

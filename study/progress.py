@@ -16,12 +16,16 @@ class Progress:
         self.started = self.printed = time.monotonic()
         self._show("starting workers")
 
+    def begin(self) -> None:
+        """The workers are up."""
+        self._show("training")
+
     def advance(self, trials: int, failed: int, cost: float) -> None:
         """A unit has ended: so many trials, of so much predicted cost; failed is the count so far."""
         self.done, self.failed, self.spent = self.done + trials, failed, self.spent + cost
         elapsed = time.monotonic() - self.started
         left = elapsed * max(self.cost - self.spent, 0.0) / self.spent if self.spent else 0.0
-        self._show(f"about {duration(left)} left")
+        self._show(f"about {duration(left)} left" if left >= 0.5 else "")
 
     def close(self) -> None:
         """End the line."""
@@ -29,8 +33,8 @@ class Progress:
             print(file=self.stream, flush=True)
 
     def _show(self, message: str) -> None:
-        failed = f", {self.failed} failed" if self.failed else ""
-        line = f"{self.done}/{self.total} trials done{failed}, {message}"
+        failed = f"{self.failed} failed" if self.failed else ""
+        line = ", ".join(filter(None, [f"{self.done}/{self.total} trials done", failed, message]))
         if self.terminal:
             print(f"\r\x1b[K{line}", end="", file=self.stream, flush=True)
         else:
@@ -38,9 +42,9 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words: 40 s, 3 min, 2 h 05 min."""
+    """Seconds in words, one second at least: 40 s, 3 min, 2 h 05 min."""
     if seconds < 90:
-        return f"{seconds:.0f} s"
+        return f"{max(seconds, 1):.0f} s"
     if seconds < 90 * 60:
         return f"{seconds / 60:.0f} min"
     return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"

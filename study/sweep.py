@@ -1,33 +1,26 @@
 """Runs what is missing of an experiment: units of one family on Dask workers, records stored as they arrive."""
 
-import contextlib
-import os
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
-from study import costs, data
+from study import costs, data, interrupts
 from study.costs import Sizes
-from study.errors import StudyError
 from study.evidence.store import Store
+from study.interrupts import Interrupt
 from study.progress import Progress
 from study.records import Failure, Record
 from study.trials import Experiment, Trial, family
 
 UNIT_TRIALS, UNIT_SECONDS = 64, 120.0
+POLL = 0.05  # seconds between two looks at what has ended
 LOST = (
     "a worker died while it ran this trial, most often for lack of memory; "
     "run again with --retry-failed, perhaps with fewer workers"
 )
-# Dask's nanny trims freed memory eagerly by default, which doubles the time of a small training step
-WORKER_ENVIRONMENT = {
-    "MALLOC_TRIM_THRESHOLD_": str(2**30),
-    "MALLOC_MMAP_THRESHOLD_": str(2**30),
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-}
 
 
 @dataclass(frozen=True)
@@ -115,21 +108,45 @@ def run(
         return Outcome(0, 0, False)
     written = failed = 0
     progress = Progress(len(experiment.trials), work.done, sum(work.costs.values()))
-    try:
-        with client(workers, scheduler, len(work.units)) as dask_client:
-            compiled = dask_client.submit(check_worker, _one_of_each_network(work.units), device, pure=False).result()
-            if not compiled:
-                print("study: no C++ compiler found: networks train about ten times slower", file=sys.stderr)
+    with interrupts.noticed() as interrupt, _client(workers, scheduler, len(work.units)) as dask_client:
+        if _ready(dask_client, work.units, device, interrupt):
             store.write_spec(experiment.text)
-            for unit, outcomes in _results(dask_client, work.units, device):
+            progress.begin()
+            for unit, outcomes in _results(dask_client, work.units, device, interrupt):
                 for outcome in outcomes:
                     written, failed = _keep(store, outcome, written, failed)
                 progress.advance(len(unit), failed, sum(work.costs[t.key] for t in unit))
-    except KeyboardInterrupt:
+    if not interrupt.asked:
         progress.close()
-        return Outcome(written, failed, True)
-    progress.close()
-    return Outcome(written, failed, False)
+    return Outcome(written, failed, interrupt.asked)
+
+
+def _client(workers: int | None, scheduler: str | None, units: int) -> AbstractContextManager[Any]:
+    from study.workers import client  # takes a second, which `study status` need not wait for
+
+    return client(workers, scheduler, units)
+
+
+def _ready(dask_client: Any, units: list[list[Trial]], device: str, interrupt: Interrupt) -> bool:
+    """Whether the first worker has found nothing to refuse; StudyError where it has."""
+    check = dask_client.submit(check_worker, _one_of_each_network(units), device, pure=False)
+    for ended in _ended([check], interrupt):
+        if not ended.result():
+            print("study: no C++ compiler found: networks train about ten times slower", file=sys.stderr)
+        return True
+    return False
+
+
+def _ended(futures: Iterable[Any], interrupt: Interrupt) -> Iterator[Any]:
+    """The futures as they end, until an interrupt."""
+    from distributed import as_completed
+
+    waiting = as_completed(futures)
+    while waiting.count() and not interrupt.asked:
+        if waiting.has_ready():
+            yield next(waiting)
+        else:
+            time.sleep(POLL)
 
 
 def _keep(store: Store, outcome: Record | Failure, written: int, failed: int) -> tuple[int, int]:
@@ -143,13 +160,11 @@ def _keep(store: Store, outcome: Record | Failure, written: int, failed: int) ->
 
 
 def _results(
-    dask_client: Any, units: list[list[Trial]], device: str
+    dask_client: Any, units: list[list[Trial]], device: str, interrupt: Interrupt
 ) -> Iterator[tuple[list[Trial], list[Record | Failure]]]:
-    from distributed import as_completed
-
     # pure=False: a unit is never looked up by its arguments; the store alone says what is done
     futures = {dask_client.submit(run_unit, unit, device, pure=False): unit for unit in units}
-    for future in as_completed(futures):
+    for future in _ended(futures, interrupt):
         unit = futures[future]
         if future.status == "finished":
             yield unit, future.result()
@@ -177,40 +192,3 @@ def check_worker(trials: list[Trial], device: str) -> bool:
     from study.compute import readiness
 
     return readiness.check(trials, device)
-
-
-@contextlib.contextmanager
-def client(workers: int | None, scheduler: str | None, units: int) -> Iterator[Any]:
-    """A Dask client: of an existing scheduler by address, else of single-threaded processes on this machine."""
-    import dask
-    from distributed import Client, LocalCluster
-
-    settings = {
-        "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
-        "distributed.logging.distributed": "critical",
-        "distributed.admin.log-format": "%(message)s",
-    }
-    with dask.config.set(settings):
-        if scheduler is not None:
-            try:
-                connection = Client(scheduler, timeout=10)
-            except (OSError, ValueError) as error:
-                raise StudyError(
-                    f"--scheduler {scheduler}: cannot be reached ({error}); start one with `dask scheduler`"
-                ) from error
-            with connection:
-                yield connection
-            return
-        count = min(workers or os.cpu_count() or 1, units)
-        with (
-            LocalCluster(
-                n_workers=count,
-                threads_per_worker=1,
-                processes=True,
-                dashboard_address=":0",
-                memory_limit=0,
-                silence_logs="CRITICAL",
-            ) as cluster,
-            Client(cluster) as connection,
-        ):
-            yield connection

@@ -61,6 +61,8 @@ def test_dry_run_predicts_and_writes_nothing(tmp_path: Path) -> None:
     assert "2 trials" in done.stdout
     assert "26 networks" in done.stdout  # two trials × (base + 2 protocols × (null + 5 removals))
     assert "MB of records" in done.stdout
+    assert "on 1 worker," in study(tmp_path, "run", "tiny.toml", "--dry-run", "--workers", "1").stdout
+    assert study(tmp_path, "status", "tiny.toml", "--workers", "1").stdout.endswith("on 1 worker\n")
     assert not (tmp_path / "results").exists()
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from study import trials
+from study import interrupts, trials
 from study.errors import StudyError
 from study.evidence.store import Store
 from study.progress import Progress, duration
@@ -80,18 +80,66 @@ def test_killed_at_random_moments_and_resumed(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(pairs(torn), pairs(whole), check_exact=True)
 
 
-def test_an_interrupt_leaves_a_resumable_state(tmp_path: Path) -> None:
-    tiny(tmp_path, steps=200_000, seeds=3)
-    process = start(tmp_path, "run", "tiny.toml", "--workers", "1")
+def ctrl_c(folder: Path, said: str, seconds: float, *arguments: str) -> list[str]:
+    """What `study …` writes to standard error after Ctrl-C, so long after it said something; it must end with 130."""
+    process = start(folder, *arguments)
     assert process.stderr is not None
-    process.stderr.readline()  # progress has begun
-    time.sleep(4)
-    process.send_signal(signal.SIGINT)
+    while said not in process.stderr.readline():
+        assert process.poll() is None
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the command and all its workers
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "the same command continues" in errors
-    assert "Traceback" not in errors
-    assert "pending" in study(tmp_path, "status", "tiny.toml").stdout
+    assert process.returncode == 130, errors
+    return [line for line in errors.splitlines() if line and "trials done" not in line]
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds", "workers"),
+    [("starting", 0.7, "2"), ("starting", 1.5, "1"), ("training", 0, "2"), ("training", 1, "1")],
+)
+def test_ctrl_c_is_answered_in_two_lines(tmp_path: Path, said: str, seconds: float, workers: str) -> None:
+    tiny(tmp_path, steps=200_000, seeds=3)
+    lines = ctrl_c(tmp_path, said, seconds, "run", "tiny.toml", "--workers", workers)
+    assert lines == [
+        "stopping: units in flight are discarded, the rest is kept",
+        "interrupted: 0 records were written; units in flight are done again: run the same command to continue",
+    ]
+    assert "6 pending" in study(tmp_path, "status", "tiny.toml").stdout
+
+
+def test_ctrl_c_after_the_last_unit(tmp_path: Path) -> None:
+    tiny(tmp_path, steps=20)
+    lines = ctrl_c(tmp_path, "4/4 trials", 0, "run", "tiny.toml", "--workers", "1")
+    assert lines[1:] == ["interrupted: 4 records were written: run the same command to continue"]
+
+
+def test_ctrl_c_while_figures_are_drawn(tmp_path: Path) -> None:
+    tiny(tmp_path, steps=20)
+    assert study(tmp_path, "run", "tiny.toml", "--results", "kept").returncode == 0
+    command = ["--results", "kept"]
+    for arguments in (["run", "tiny.toml", "--workers", "1"], ["figures", "tiny.toml"], ["report", "tiny.toml"]):
+        shutil.rmtree(tmp_path / "kept/tiny/tables")
+        process = start(tmp_path, *arguments, *command)
+        while not (tmp_path / "kept/tiny/tables/cells.csv").exists():
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 130
+        again = "type `study figures tiny.toml --results kept`" if arguments[0] == "run" else "run the same command"
+        [line] = filter(None, errors.splitlines())
+        assert line.startswith("interrupted: ")
+        assert again in line
+
+
+def test_a_process_that_ignores_interrupts_goes_on_doing_so() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with interrupts.noticed() as interrupt:
+            signal.raise_signal(signal.SIGINT)
+        assert not interrupt.asked
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_two_runs_on_one_directory_agree_with_one(tmp_path: Path) -> None:
@@ -268,4 +316,6 @@ def test_progress_weighs_units_by_their_cost(capsys: pytest.CaptureFixture[str])
     progress.advance(3, 1, 25.0)
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1] == "5/10 trials done, 1 failed, about 2 min left"  # a quarter took 30 s
-    assert [duration(s) for s in (5, 89, 600, 7500)] == ["5 s", "89 s", "10 min", "2 h 05 min"]
+    progress.advance(5, 1, 75.0)
+    assert capsys.readouterr().err == "10/10 trials done, 1 failed\n"
+    assert [duration(s) for s in (0.1, 5, 89, 600, 7500)] == ["1 s", "5 s", "89 s", "10 min", "2 h 05 min"]
