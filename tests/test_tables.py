@@ -220,6 +220,19 @@ def test_every_metric_of_agreement_and_its_mean(tmp_path):
         np.testing.assert_allclose(evidence.cells[name], means[name])
 
 
+def test_one_prediction_that_hardly_varies_does_not_set_the_slope_of_a_cell(tmp_path):
+    experiment = synthetic.experiment({}, seeds=5)
+    store = synthetic.filled(Store(tmp_path, "synthetic"), experiment, noise=0.0)
+
+    def flatten(record):
+        record.arrays["predicted/exact"] = 1 - 1e-8 * record.arrays["predicted/exact"]
+
+    _changed(store, experiment.trials[2], flatten, noise=0.0)
+    cell = tables.cells(experiment, store).iloc[0]
+    assert cell["slope"] < -1e6
+    assert (cell["slope_median"], cell["intercept_median"]) == pytest.approx((1.0, 0.0), abs=1e-6)
+
+
 def test_the_plug_in_prediction_is_measured_like_the_linear_one(tmp_path):
     experiment = synthetic.experiment({}, seeds=1)
     store = synthetic.filled(Store(tmp_path, "synthetic"), experiment)

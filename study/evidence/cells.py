@@ -22,6 +22,8 @@ HELD_OUT = ("data.test_rows", "data.split_seed")
 SAMPLED_RULES = ("all", "random")  # of points.train: any other rule would choose the same rows again
 HEADLINE = ("pearson", "spearman")
 REST = tuple(name for name in comparisons.METRICS if name not in HEADLINE)
+# Predictions that hardly vary make a slope of any size, and one such comparison the mean of a cell.
+MEDIANS = ("slope", "intercept", "plugin_slope", "plugin_intercept")
 
 
 def cell_paths(swept_paths: list[str]) -> list[str]:
@@ -34,8 +36,8 @@ def build(readings: Readings, agreement: pd.DataFrame) -> pd.DataFrame:
 
     usable/total: comparisons with a defined correlation, and all. minima: how many distinct ones stand behind the seeds
     of the usable ones. NAME: mean of every metric of `agreement`; NAME_low, NAME_high for those of `bootstrap.METRICS`:
-    ends of its 95% crossed bootstrap interval (NaN when nothing could be resampled: see `resampled`). NAME_band_low,
-    NAME_band_high for pearson and spearman: where 95% of the mean lies when predictions are given to the wrong rows.
+    ends of its 95% crossed bootstrap interval (NaN when nothing could be resampled: see `resampled`). NAME_median for
+    those of MEDIANS: their median over the same comparisons, the number to quote. NAME_band_low, NAME_band_high for pearson and spearman: where 95% of the mean lies when predictions are given to the wrong rows.
     rows_used/rows_total: removals behind the usable comparisons, and all. undefined: how many for which reason. The
     primary metric comes first.
     """
@@ -124,8 +126,13 @@ def _found(primary: str) -> list[str]:
     counts = ["kind", "trials", "seeds", "test_rows", "usable", "total"]
     notes = ["rows_used", "rows_total", "undefined", "resampled", "draws", "level", "bootstrap_seed"]
     bands = [f"{name}_band_{end}" for name in headline for end in ("low", "high")]
-    rest = [f"{name}{end}" for name in REST for end in ("", *(("_low", "_high") if name in bootstrap.METRICS else ()))]
+    rest = [f"{name}{end}" for name in REST for end in _ends(name)]
     return [*counts, *numbers, *notes, "minima", *bands, "band_draws", *rest, "top_k", "ties"]
+
+
+def _ends(name: str) -> tuple[str, ...]:
+    interval = ("_low", "_high") if name in bootstrap.METRICS else ()
+    return ("", *interval, *(("_median",) if name in MEDIANS else ()))
 
 
 def _counts(cell: _Cell) -> dict[str, Any]:
@@ -147,7 +154,8 @@ def _counts(cell: _Cell) -> dict[str, Any]:
 
 def _means(cell: _Cell) -> dict[str, Any]:
     group = cell.group[cell.usable]
-    return {name: group[name].mean() for name in (*comparisons.METRICS, "top_k")}
+    means = {name: group[name].mean() for name in (*comparisons.METRICS, "top_k")}
+    return means | {f"{name}_median": group[name].median() for name in MEDIANS}
 
 
 def _intervals(cell: _Cell) -> dict[str, Any]:

@@ -30,12 +30,11 @@ class Cells:
         return [b for b in found if cell["estimator"] in b.estimators and cell["protocol"] in b.protocols]
 
     def points(self, cell: pd.Series) -> pd.DataFrame:
-        """predicted, actual and comparison (a number per trial and test row): the pairs that agreement counts."""
+        """predicted and actual: the pairs that agreement counts."""
         parts = [_pairs(block, cell["estimator"], cell["protocol"]) for block in self.blocks(cell)]
         single = [pair for part in parts for pair in part]
-        names = np.repeat(np.arange(len(single)), [len(predicted) for predicted, _ in single])
         predicted, actual = (np.concatenate([np.empty(0), *(pair[side] for pair in single)]) for side in (0, 1))
-        return pd.DataFrame({"predicted": predicted, "actual": actual, "comparison": names})
+        return pd.DataFrame({"predicted": predicted, "actual": actual})
 
     def norms(self, cells: pd.DataFrame) -> pd.DataFrame:
         """Per row of `cells`: quartiles of ‖Δθ‖ predicted and actual over seeds and removed rows, and of the drift.
@@ -54,16 +53,6 @@ class Cells:
                 for values, new in zip(found, _norms(block, cell["estimator"], cell["protocol"]), strict=True):
                     values.append(new)
         return [quartile for values in found for quartile in _quartiles(values)]
-
-
-def slope(points: pd.DataFrame) -> float:
-    """Slope of actual on predicted by least squares in each comparison, averaged. For display, until the table has it."""
-    x, y, group = (points[name].to_numpy() for name in ("predicted", "actual", "comparison"))
-    count = np.maximum(np.bincount(group), 1)
-    x, y = (values - (np.bincount(group, values) / count)[group] for values in (x, y))
-    products, squares = np.bincount(group, x * y), np.bincount(group, x * x)
-    varies = squares > 0
-    return float(np.mean(products[varies] / squares[varies])) if varies.any() else float("nan")
 
 
 def networks(readings: Readings, trials: pd.DataFrame) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter
 
-from study.evidence import derived, lines, plots, style, wording
+from study.evidence import lines, plots, style, wording
 from study.evidence.lines import Line, Panel
 from study.evidence.material import Material, numbered
 from study.evidence.published import Published
@@ -111,19 +111,14 @@ def _grid(counts: list[int], text: float) -> tuple[list[int], int, float, float]
     return rows, wide, width, side
 
 
-def draw_cell(material: Material, axes: Axes, cell: pd.Series, title: str, wide: bool = False) -> Axes:
-    """One cell under its statistics, in one row of text if there is room for it."""
-    points = material.behind.points(cell)
-    slope = cell["slope"] if "slope" in cell.index else derived.slope(points)
+def draw_cell(material: Material, axes: Axes, cell: pd.Series, title: str, widest: int = 24) -> Axes:
+    """One cell under its statistics, in rows of at most `widest` characters."""
     counts = "" if cell["usable"] == cell["total"] else f"{cell['usable']}/{cell['total']} usable"
-    numbers = [
-        f"ρ {two(cell['spearman'])}, r {two(cell['pearson'])}",
-        f"slope {two(slope)}" + (counts and f", {counts}"),
-    ]
-    if wide:
-        numbers = [", ".join(numbers)]
-    text = "\n".join(filter(None, [title, *(numbers if cell["usable"] else ["undefined", counts])]))
-    return plots.predicted_vs_actual(points, axes, style.protocol_colour(cell["kind"]), text)
+    numbers = ["undefined"]
+    if cell["usable"]:
+        numbers = [f"ρ {two(cell['spearman'])}", f"r {two(cell['pearson'])}", f"median slope {two(cell['slope_median'])}"]
+    text = "\n".join(filter(None, [title, in_rows([*numbers, *([counts] if counts else [])], widest)]))
+    return plots.predicted_vs_actual(material.behind.points(cell), axes, style.protocol_colour(cell["kind"]), text)
 
 
 def eigenvalues(material: Material) -> Figure:

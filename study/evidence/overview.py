@@ -76,7 +76,7 @@ def _details(part: SubFigure, material: Material) -> None:
     several = [str(cell["estimator"])] if material.cells["estimator"].nunique() > 1 else []
     phrases = several + [wording.phrase(path, cell[path]) for path in material.sweep.shown(panel.protocol)]
     title = "\n".join(filter(None, [panel.title, drawing.in_rows(phrases, 34)]))
-    drawing.draw_cell(material, grid[0], cell, title, wide=True)
+    drawing.draw_cell(material, grid[0], cell, title, widest=34)
     grid[0].set(xlabel=f"Predicted change in test {material.target}", ylabel="Actual change")
     if networks:
         own = next((p for p in networks if p.protocol == panel.protocol), networks[-1])
