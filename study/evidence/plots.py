@@ -77,28 +77,28 @@ def published_points(values: list[Published], axes: Axes, scale: Scale) -> Axes:
 
 
 def predicted_vs_actual(table: pd.DataFrame, axes: Axes, colour: str = "black", title: str = "") -> Axes:
-    """Actual against predicted change with the identity line, on equal linear axes around zero.
+    """Actual against predicted change with the identity line; both axes have the same linear range, 0 within it.
 
-    table: `predicted` and `actual`, one row per pair. A few far outliers do not set the scale: they are counted in
+    table: `predicted` and `actual`, one row per pair. A few far outliers do not set the range: they are counted in
     the corner as lying beyond it.
     """
     pairs = table[["predicted", "actual"]].to_numpy(dtype=float)
     pairs = pairs[np.isfinite(pairs).all(axis=1)]
-    sizes = np.abs(pairs).max(axis=1, initial=0.0)
-    limit = _limit(sizes)
+    near = np.abs(pairs).max(axis=1, initial=0.0) <= _limit(np.abs(pairs).max(axis=1, initial=0.0))
+    low, high = _padded(float(pairs[near].min(initial=0.0)), float(pairs[near].max(initial=0.0)))
     shown = pairs[:: max(1, -(-len(pairs) // MOST_POINTS))]
     alpha = float(np.clip(30 / max(len(shown), 1) ** 0.6, 0.15, 0.7))
     axes.axline((0, 0), slope=1, color=style.REFERENCE, linewidth=0.8, zorder=1)
     axes.scatter(shown[:, 0], shown[:, 1], s=style.POINT_AREA, color=colour, alpha=alpha, linewidth=0, rasterized=True,
                  zorder=2)  # fmt: skip
-    axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
+    axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     axes.set_title(title, fontsize=style.SMALL, linespacing=1.25)
-    tick = np.asarray(MaxNLocator(4, symmetric=True, steps=[1, 2, 2.5, 5, 10]).tick_values(-0.8 * limit, 0.8 * limit))
-    tick = tick[np.abs(tick) <= limit]
+    tick = np.asarray(MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(low, high))
+    tick = tick[(tick >= low) & (tick <= high)]
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_ticks(tick)
     _power_of_ten(axes, float(np.abs(tick).max()))
-    if beyond := int((sizes > limit).sum()):
+    if beyond := int((~near).sum()):
         axes.text(0.98, 0.02, f"{beyond} beyond", transform=axes.transAxes, ha="right", va="bottom",
                   fontsize=style.SMALL, color=style.NOTE)  # fmt: skip
     return axes
@@ -249,17 +249,22 @@ def _room(axes: Axes, scale: Scale) -> tuple[float, float]:
 
 
 def _limit(sizes: np.ndarray) -> float:
-    """Half-width of both axes: the largest change, unless a half percent of the pairs is far from all others."""
-    if sizes.size == 0 or sizes.max() == 0:
+    """The largest change shown: of all, unless a half percent of the pairs is far from all others."""
+    if sizes.size == 0:
         return 1.0
     most = float(np.quantile(sizes, 0.995))
-    return 1.08 * float(sizes.max() if most == 0 or sizes.max() <= FAR * most else most)
+    return float(sizes.max() if most == 0 or sizes.max() <= FAR * most else most)
+
+
+def _padded(low: float, high: float) -> tuple[float, float]:
+    pad = 0.07 * (high - low) or 1.0
+    return low - pad, high + pad
 
 
 def _power_of_ten(axes: Axes, largest: float) -> None:
     """Tick labels without their common power of ten, which stands once, above the y axis."""
     power = int(np.floor(np.log10(largest)))
-    power = 0 if -1 <= power <= 2 else power
+    power = 0 if -2 <= power <= 2 else power
 
     def text(given: float, _: Any = None) -> str:
         return f"{given / 10.0**power:.3g}".replace("-", "−")
