@@ -9,6 +9,7 @@ import sys
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
+from study import signatures
 from study.errors import StudyError, show, suggestion
 
 
@@ -26,30 +27,18 @@ def source(kind: str, folder: str) -> Path:
 
 
 def check(kind: str, folder: str) -> None:
-    """StudyError, with the nearest name, when the module's source defines no such factory; nothing of it is run."""
+    """StudyError when the module's source defines no such factory, or one that cannot be called; nothing of it is run."""
     path, name = source(kind, folder), kind.partition(":")[2]
     try:
-        tree = ast.parse(path.read_bytes())
+        body = ast.parse(path.read_bytes()).body
+        problem = signatures.refusal_of_source(body, name)
     except (OSError, SyntaxError, ValueError) as error:
         raise StudyError(f"model.kind = {show(kind)}: {path} cannot be read as Python: {error}") from None
-    names = _defined(tree)
+    names = set().union(*map(signatures.bound, body))
     if name not in names and "*" not in names:
-        raise StudyError(f"model.kind = {show(kind)}: {path.name} defines no {name}; {suggestion(name, sorted(names))}")
-
-
-def _defined(tree: ast.Module) -> set[str]:
-    """Names bound at the top of a module; "*" where an import or a computed definition may bind any."""
-    names: set[str] = set()
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            names.add(node.name)
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            names |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.Assign | ast.AnnAssign):
-            names |= {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
-        elif not isinstance(node, ast.Expr):  # if, try, with, for: whatever they bind
-            names.add("*")
-    return names
+        raise StudyError(f"model.kind = {show(kind)}: {path} defines no {name}; {suggestion(name, sorted(names))}")
+    if problem:
+        raise StudyError(f"model.kind = {show(kind)}: {path}: {name} {problem}")
 
 
 def source_digest(kind: str, folder: str) -> str:

@@ -292,6 +292,18 @@ def test_a_factory_that_its_module_does_not_define_is_refused(tmp_path: Path) ->
     assert 'did you mean "network"' in done.stderr
 
 
+@pytest.mark.parametrize(("factory", "said"), [("odd", '"classes"'), ("FACTORY", "is not a function")])
+def test_a_factory_that_cannot_be_called_is_refused_unrun(tmp_path: Path, factory: str, said: str) -> None:
+    with_factory(tmp_path, f"mine:{factory}")
+    text = FACTORY.replace("from torch import nn", "raise SystemExit('this file must not be run')")
+    (tmp_path / "mine.py").write_text(text + "FACTORY = 3\n")
+    done = study(tmp_path, "run", "tiny.toml", "--dry-run")
+    assert done.returncode == 2, done.stderr
+    assert f"{tmp_path / 'mine.py'}: {factory} " in done.stderr
+    assert said in done.stderr
+    assert "must not be run" not in done.stderr
+
+
 def test_results_that_cannot_be_written_are_said(tmp_path: Path) -> None:
     tiny(tmp_path, steps=20, seeds=1)
     (tmp_path / "results").write_text("a file where a folder is needed")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from study import data, factories
+from study import data, factories, signatures
 from study.compute.mlp import Mlp
 from study.compute.modules import ModuleNetwork
 from study.compute.networks import Network
@@ -181,27 +181,11 @@ def _forget_another(place: str, source: Path) -> None:
 
 
 def _arguments(build: Any, model: Model, inputs: int, outputs: int) -> tuple[list[int], dict[str, Any]]:
-    """What the factory asks for: by the names inputs, outputs, depth, width, activation; else the two sizes in that order."""
-    offered = {
-        "inputs": inputs,
-        "outputs": outputs,
-        "depth": model.depth,
-        "width": model.width,
-        "activation": model.activation,
-    }
-    wanted = inspect.signature(build).parameters.values()
-    if any(p.kind is p.VAR_KEYWORD for p in wanted):
-        return [], offered
-    if any(p.kind is p.VAR_POSITIONAL for p in wanted):
-        return [inputs, outputs], {}
-    named = {p.name: offered[p.name] for p in wanted if p.name in offered}
-    unnamed = [
-        p
-        for p in wanted
-        if p.name not in offered and p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
-    if unnamed and (named or len(unnamed) != 2):
-        raise StudyError(
-            f"model.kind = {model.kind!r}: the factory must take (inputs, outputs), or any of {', '.join(offered)}"
-        )
-    return ([inputs, outputs] if unnamed else []), named
+    """What the factory asks for; StudyError where it asks for anything else."""
+    if not callable(build):
+        raise StudyError(f"model.kind = {model.kind!r}: it {signatures.NOT_CALLABLE}")
+    signature = inspect.signature(build)
+    if problem := signatures.refusal(signature):
+        raise StudyError(f"model.kind = {model.kind!r}: the factory {problem}")
+    sizes = (inputs, outputs, model.depth, model.width, model.activation)
+    return signatures.arguments(signature, dict(zip(signatures.OFFERED, sizes, strict=True)))
