@@ -364,7 +364,8 @@ def _need_records(experiment: Any, store: Any) -> None:
     from study.errors import StudyError
 
     if not _has_records(experiment, store):
-        raise StudyError(f"{experiment.name} has no records in {store.folder}: run `study run {experiment.name}` first")
+        command = f"study run {experiment.path}{_option(str(store.folder.parent))}"
+        raise StudyError(f"{experiment.name} has no records in {store.folder}: run `{command}` first")
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study import data_files
-from study.errors import StudyError, show
+from study.errors import StudyError, nearest, show
 from study.specs import Data
+from study.specs.fields import FILE_ENDINGS
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -66,12 +67,18 @@ def _stamp(path: Path) -> tuple[int, int]:
     """Time of change and size, so that a file changed within this process is read anew."""
     try:
         if not path.is_file():
-            problem = "is not a file" if path.exists() else "does not exist; a path is relative to the spec's folder"
+            problem = "is not a file" if path.exists() else f"does not exist; {_nearest_file(path)}"
             raise StudyError(f"data.name: {show(str(path))} {problem}")
         status = os.stat(path)
     except (OSError, ValueError) as error:  # a name too long, or with a NUL byte
         raise StudyError(f"data.name: {show(str(path))} cannot be read: {error}") from None
     return status.st_mtime_ns, status.st_size
+
+
+def _nearest_file(path: Path) -> str:
+    files = [file.name for ending in FILE_ENDINGS for file in path.parent.glob(f"*{ending}")]
+    match = nearest(path.name, files)
+    return f"did you mean {show(match)}?" if match else "a path is relative to the spec's folder"
 
 
 def load(data: Data, folder: str) -> Dataset:

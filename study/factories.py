@@ -10,7 +10,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 from study import signatures
-from study.errors import StudyError, show, suggestion
+from study.errors import StudyError, nearest, show, suggestion
 
 
 def source(kind: str, folder: str) -> Path:
@@ -19,7 +19,9 @@ def source(kind: str, folder: str) -> Path:
     importlib.invalidate_caches()
     found = _beside(module, [folder, os.getcwd()]) or _installed(module)
     if found is None:
-        where = f"in {folder}, in the working folder, or installed"
+        beside = nearest(module, [path.stem for path in Path(folder).glob("*.py")])
+        hint = f"; did you mean {show(kind.replace(module, beside, 1))}?" if beside else ""
+        where = f"in {folder}, in the working folder, or installed{hint}"
         raise StudyError(f"model.kind = {show(kind)}: no module {module} {where}")
     if found.origin is None or not found.origin.endswith(".py"):
         raise StudyError(f"model.kind = {show(kind)}: {module} has no Python source file to identify it by")

@@ -215,3 +215,21 @@ def test_a_spec_is_found_by_name(tmp_path):
     assert trials.load("small", experiments=tmp_path).name == "small"
     with pytest.raises(StudyError, match='did you mean "small"'):
         trials.load("smal", experiments=tmp_path)
+
+
+def test_a_spec_that_is_not_there_is_hinted_at(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("experiments/iris_width.toml", "beside.toml", "results/kept/spec.toml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text())
+    hints = {
+        "iris_with": ["the path of a TOML file is needed, or a name in experiments/", 'did you mean "iris_width"?'],
+        "beside": ['did you mean "beside.toml"?'],
+        "experiments/iris_widht.toml": ['did you mean "experiments/iris_width.toml"?'],
+        "something_else": ['there are: "beside.toml", "iris_width"'],
+        "results/kept": ["is a folder", 'did you mean "results/kept/spec.toml"?'],
+    }
+    for spec, expected in hints.items():
+        with pytest.raises(StudyError) as caught:
+            trials.load(spec)
+        assert all(words in str(caught.value) for words in expected), str(caught.value)

@@ -124,7 +124,10 @@ def test_what_the_sweep_completes_may_be_left_out(tmp_path):
     ("sweep", "expected"),
     [
         ('"model.detph" = [1]', ['sweep[1] "model.detph" = 1', "unknown key", '"model.depth"']),
-        ('"modle.depth" = [1]', ['sweep[1] "modle.depth"', '"model"']),
+        ('"modle.depth" = [1]', ['sweep[1] "modle.depth"', '"model.depth"']),
+        ('"estimator.exact.damping" = [1]', ['"estimators.exact.damping"']),
+        ('"exact.damping" = [1]', ['"estimators.exact.damping"']),
+        ('"nothing.alike" = [1]', ['tables: "data", "model"']),
         ("depth = [1]", ['sweep[1] "depth"', '"model.depth"']),
         ('"model.depth" = [1, "two"]', ['sweep[1] "model.depth" = "two"', "a whole number"]),
         ('"model.depth" = [1, true]', ['sweep[1] "model.depth" = true', "a whole number"]),
@@ -215,6 +218,11 @@ def test_a_list_valued_axis_takes_a_plain_list(tmp_path):
     ("override", "expected"),
     [
         ("model.detph=3", ["--set model.detph = 3", '"model.depth"']),
+        ("modle.width=3", ["--set modle.width = 3", 'did you mean "model.width"?']),
+        ("trainig.stepz=3", ["--set trainig.stepz = 3", 'did you mean "training.steps"?']),
+        ("protocol.warm.steps=3", ["--set protocol.warm.steps = 3", 'did you mean "protocols.warm.steps"?']),
+        ("protocols=warm", ['--set protocols = "warm"', 'set protocols=["NAME"]']),
+        ("model.kind=mine.network", ['did you mean "mine:network"?']),
         ("model.depth=x", ['--set model.depth = "x"']),
         ("estimators.exat.damping=1", ["--set", 'did you mean "exact"?']),
         ("model.depth", ["--set", "PATH=VALUE"]),
@@ -371,6 +379,7 @@ def test_the_content_of_the_data_enters_the_key_and_not_its_path(tmp_path):
     own_data(tmp_path, "one.csv", rows=13)
     assert load(tmp_path, ("data.name=one.csv", *overrides)).trials[0].key != one.key
     assert 'data.name: "' in refused(tmp_path, ("data.name=three.csv", *overrides))
+    assert 'did you mean "two.csv"?' in refused(tmp_path, ("data.name=tow.csv", *overrides))
     (tmp_path / "folder.csv").mkdir()
     assert "is not a file" in refused(tmp_path, ("data.name=folder.csv", *overrides))
 
@@ -380,6 +389,8 @@ def test_the_source_of_a_factory_enters_the_key(tmp_path):
     package.mkdir()
     (package / "__init__.py").write_text("raise RuntimeError('not to be run')")
     (package / "nets.py").write_text("def make(inputs, outputs): ...")
+    (tmp_path / "own_nets.py").touch()
+    assert 'did you mean "own_nets:make"?' in refused(tmp_path, ("model.kind=onw_nets:make",))
     override = ("model.kind=ownnets_for_test.nets:make",)
     first = load(tmp_path, override).trials[0]
     assert load(tmp_path, override).trials[0].key == first.key

@@ -40,7 +40,10 @@ def _data_name(name: str) -> str:
 def _model_kind(kind: str) -> str:
     if kind in ("linear", "mlp") or FACTORY.fullmatch(kind):
         return kind
+    factory = ":".join(kind.removesuffix(".py").replace(".py:", ":").rsplit(".", 1))
     hint = suggestion(kind, ("linear", "mlp"), "known")
+    if FACTORY.fullmatch(factory):
+        hint = f"did you mean {show(factory)}?"
     message = f'neither a known model nor a factory written "package.module:factory"; {hint}'
     raise PydanticCustomError("model_kind", "{message}", {"message": message})
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from study.errors import StudyError, show, suggestion
+from study.errors import StudyError, listed, nearest, show
 
 LARGEST_FILE = 10_000_000
 DEEPEST = 12
@@ -21,11 +21,22 @@ def find(spec: str | Path, experiments: str | Path) -> Path:
     if _holds(path.is_file):
         return path
     if _holds(path.is_dir):
-        raise StudyError(f"{show(str(spec))} is a folder; a spec is a .toml file")
+        kept = path / "spec.toml"
+        hint = f"; did you mean {show(str(kept))}?" if _holds(kept.is_file) else ""
+        raise StudyError(f"{show(str(spec))} is a folder; a spec is a .toml file{hint}")
     if _holds(path.exists):
         raise StudyError(f"{show(str(spec))} is not a regular file that can be read; a spec is a .toml file")
-    known = _known(Path(experiments))
-    raise StudyError(f"{show(str(spec))}: no such spec; {suggestion(path.stem, known, f'in {experiments}/')}")
+    wanted = f"the path of a TOML file is needed, or a name in {experiments}/"
+    raise StudyError(f"{show(str(spec))}: no such spec; {wanted}; {_nearest_spec(path, Path(experiments))}")
+
+
+def _nearest_spec(path: Path, experiments: Path) -> str:
+    """Suggests a file beside the path, or, where the path is a bare word, a name in `experiments`."""
+    known = {file.stem: str(file) for file in _known(path.parent)}
+    if len(path.parts) == 1:
+        known |= {file.stem: file.stem for file in _known(experiments)}
+    match = nearest(path.stem, known)
+    return f"did you mean {show(known[match])}?" if match else f"there are: {listed(known.values()) or 'none'}"
 
 
 def _holds(test: Callable[[], bool]) -> bool:
@@ -35,9 +46,9 @@ def _holds(test: Callable[[], bool]) -> bool:
         return False
 
 
-def _known(folder: Path) -> list[str]:
+def _known(folder: Path) -> list[Path]:
     try:
-        return sorted(path.stem for path in folder.glob("*.toml"))
+        return sorted(folder.glob("*.toml"))
     except (OSError, ValueError):
         return []
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from study.errors import listed, show, suggestion
+from study.errors import listed, nearest, show, suggestion
 from study.specs.fields import RULE
-from study.specs.paths import NAMED_LISTS, label
+from study.specs.paths import NAMED_LISTS, label, value_in
 from study.specs.schema import (
     ESTIMATOR_KINDS,
     PROTOCOL_KINDS,
@@ -81,6 +81,15 @@ def errors_of(error: ValidationError) -> list[Error]:
     return list(error.errors(include_url=False))
 
 
+def of_override(error: Error, document: Mapping[str, Any], replaced: Iterable[str]) -> Error:
+    """An unknown table that an override has made, as the path that was set: `modle.width`."""
+    where = error["loc"]
+    made = next((path for path in replaced if path.split(".")[0] == where[0]), None) if len(where) == 1 else None
+    if made is None or error["type"] != "extra_forbidden":
+        return error
+    return {**error, "loc": tuple(made.split(".")), "input": value_in(document, made)}
+
+
 def user_path(error: Error, document: Mapping[str, Any]) -> str:
     """Where the error lies, in the user's terms: `model.depth`, `estimators.exact.damping`, `estimators[1]`."""
     where = list(error["loc"])
@@ -141,12 +150,26 @@ def _length(context: Mapping[str, Any]) -> str:
 
 def _key_suggestion(error: Error) -> str:
     *where, key = error["loc"]
+    if where and where[0] not in (*SECTIONS, *NAMED_LISTS):
+        return table_suggestion(where[0], [*where[1:], key])
     elsewhere = [f"{name}.{key}" for name, section in SECTIONS.items() if key in section.model_fields]
     if elsewhere and where != [elsewhere[0].split(".")[0]] and (not where or where[0] not in NAMED_LISTS):
         return f"did you mean {show(elsewhere[0])}?"
     if len(where) == 1 and where[0] in SECTIONS:  # the path as the user would write it anywhere
         return suggestion(f"{where[0]}.{key}", [f"{where[0]}.{name}" for name in _keys_at(where)])
     return suggestion(key, _keys_at(where))
+
+
+def table_suggestion(table: str, keys: list[str]) -> str:
+    """The path meant by keys below a table that does not exist: its table mended, or found by the key or the name."""
+    meant, rest = nearest(table, (*SECTIONS, *NAMED_LISTS)), ".".join(keys)
+    if meant in SECTIONS:
+        return suggestion(f"{meant}.{rest}", [f"{meant}.{name}" for name in SECTIONS[meant].model_fields])
+    found = [f"{group}.{table}.{rest}" for group, kinds in KINDS.items() if table in kinds]
+    found += [f"{name}.{rest}" for name, section in SECTIONS.items() if rest in section.model_fields]
+    if meant or found:
+        return f"did you mean {show(f'{meant}.{rest}' if meant else found[0])}?"
+    return f"tables: {listed((*SECTIONS, *NAMED_LISTS))}"
 
 
 def _keys_at(where: list[Any]) -> Iterable[str]:

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from study.errors import StudyError, show, suggestion
 from study.specs import refusals
-from study.specs.paths import SECTIONS, label, value_in
+from study.specs.paths import NAMED_LISTS, SECTIONS, label, value_in
 from study.specs.schema import Settings, Spec
 from study.specs.sweeps import LARGEST_INTEGER, Block, is_axis
 
@@ -19,7 +19,7 @@ def check_base(plain: Mapping[str, Any], swept: Sequence[str], replaced: Sequenc
     except ValidationError as invalid:
         errors = [error for error in refusals.errors_of(invalid) if not refusals.masked_by_sweep(error, swept)]
         if errors:
-            error = refusals.first(errors)
+            error = refusals.of_override(refusals.first(errors), plain, replaced)
             place = refusals.user_path(error, plain)
             shown = f"--set {place}" if place in replaced else place
             hint = _axis_hint(error) if place in replaced else ""
@@ -27,6 +27,9 @@ def check_base(plain: Mapping[str, Any], swept: Sequence[str], replaced: Sequenc
 
 
 def _axis_hint(error: refusals.Error) -> str:
+    if error["type"] == "list_type" and list(error["loc"]) in ([key] for key in NAMED_LISTS):
+        key = error["loc"][0]
+        return f'; to choose among the named ones, set {key}=["NAME"]'
     meant = error["type"].endswith("_type") and is_axis(error["input"])
     return "; an axis needs a [[sweep]] block that sweeps this path" if meant else ""
 
