@@ -8,7 +8,7 @@ from typing import Any
 from study import data, factories
 from study.specs import Settings
 
-NUMBERS_VERSION = 1
+NUMBERS_VERSION = 2
 
 # Keys added to the schema later, each with the value that reproduces earlier numbers: {"training.clip": None}. While a
 # trial holds that value the key is left out, so that records made before it existed stay valid. Estimators and

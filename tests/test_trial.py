@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
+from study.compute import trial as computing
 from study.compute.problems import problem
 from study.compute.trial import run_unit
 from study.records import Failure, Record, from_bytes, to_bytes
@@ -200,3 +201,24 @@ def test_a_record_says_what_it_is(tmp_path):
     values = np.linalg.eigvalsh(torch.func.hessian(cases.plain_value(p.objective, p.weights))(theta).numpy())
     assert header["base"]["smallest_eigenvalue"] == pytest.approx(values[0], abs=1e-10)
     assert header["base"]["largest_eigenvalue"] == pytest.approx(values[-1])
+
+
+def _smallest() -> float:
+    return (torch.full((2,), 1e-300, dtype=torch.float64) * 1e-15).sum().item()
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_subnormal_numbers_are_zero_while_a_trial_is_computed_and_only_then(tmp_path, monkeypatch, raises):
+    seen = []
+
+    def spying(problems):
+        seen.append(_smallest())
+        if raises:
+            raise RuntimeError("no")
+        return bases(problems)
+
+    bases = computing._bases
+    monkeypatch.setattr(computing, "_bases", spying)
+    outcome = run_unit(cases.trials(tmp_path, FEW))
+    assert isinstance(outcome[0], Failure) == raises
+    assert seen[0] == 0 < _smallest()
