@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +113,7 @@ def run(
         raise KeyboardInterrupt(f"{written} written{again}: run the same command to continue")
     failed = work.failed + outcome.failed
     if _has_records(experiment, store):
-        _finish(experiment, store, overrides, f"study figures {spec}{_option(results)}")
+        _finish(experiment, store, f"study figures {spec}{_option(results)}")
     if failed:
         said = f"{_counted(failed, 'trial', 'trials')} failed: see {store.folder / 'failures'}"
         click.echo(f"{said}, then run again with --retry-failed", err=True)
@@ -122,18 +124,19 @@ def _option(results: str) -> str:
     return "" if results == "results" else f" --results {results}"
 
 
-def _finish(experiment: Any, store: Any, overrides: tuple[str, ...], command: str) -> None:
+def _finish(experiment: Any, store: Any, command: str) -> None:
     """Tables, figures and the headline at the end of a run; `command` rebuilds those of the spec."""
     from study.evidence import headline
 
+    changed = " ".join(f"--set {override}" for override in experiment.overrides)
     try:
         tables, written = _rebuild(experiment, store, figures=True)
         click.echo(headline.text(tables))
     except KeyboardInterrupt:
-        again = "run the same command" if overrides else f"type `{command}`"
+        again = "run the same command" if changed else f"type `{command}`"
         raise KeyboardInterrupt(f"all records are kept: {again} to continue") from None
-    if overrides:
-        click.echo(f"tables and figures show the trials of this command; `{command}` shows those of the spec")
+    if changed:
+        click.echo(f"tables and figures cover only the sweep of {changed}; `{command}` brings back those of the spec")
     for path in written:
         if path.suffix == ".png":
             click.echo(f"figure: {path}")
@@ -148,14 +151,15 @@ def _describe(experiment: Any, work: Any, workers: int) -> None:
     from study.progress import duration
 
     lines = [
-        f"{experiment.name}: {len(experiment.trials)} trials, {work.done} done, {work.failed} failed, {work.pending} to run"
+        f"{experiment.name}: {_counted(len(experiment.trials), 'trial', 'trials')}, {work.done} done, "
+        f"{work.failed} failed, {work.pending} to run"
     ]
     if work.damaged:
-        lines.append(f"{work.damaged} damaged records will be computed again")
+        lines.append(f"{_counted(work.damaged, 'damaged record', 'damaged records')} will be computed again")
     if work.pending:
         expected = duration(costs.START_UP + work.seconds / workers)
         lines.append(
-            f"to train: {work.networks} networks; predicted: about {expected} on "
+            f"to train: {_counted(work.networks, 'network', 'networks')}; predicted: about {expected} on "
             f"{_counted(workers, 'worker', 'workers')}, {work.bytes / 1e6:.1f} MB of records"
         )
     for line in lines:
@@ -166,13 +170,29 @@ def _rebuild(experiment: Any, store: Any, figures: bool) -> tuple[Any, list[Path
     """The experiment's tables, and the files written: all from one reading of the records."""
     from study.evidence.tables import Tables
 
-    tables = Tables(experiment, store)
-    written = tables.write(store.folder / "tables")
+    tables = Tables(_titled(experiment), store)
+    written = _noted(experiment, store, "tables", tables.write)
     if figures:
         from study.evidence import figures as drawing
 
-        written += drawing.write_all(tables, store.folder / "figures")
+        written += _noted(experiment, store, "figures", lambda folder: drawing.write_all(tables, folder))
     return tables, written
+
+
+def _titled(experiment: Any) -> Any:
+    """With the overrides beside the question, so that the headline and the overview show them."""
+    changed = " ".join(f"--set {override}" for override in experiment.overrides)
+    return replace(experiment, question=f"{experiment.question} ({changed})".strip()) if changed else experiment
+
+
+def _noted(experiment: Any, store: Any, part: str, write: Callable[[Path], list[Path]]) -> list[Path]:
+    """Writes a part of the results; it is noted as changed by `--set` before, and as the spec's own only after."""
+    if experiment.overrides:
+        store.note_overrides(part, experiment.overrides)
+    written = write(store.folder / part)
+    if not experiment.overrides:
+        store.note_overrides(part, ())
+    return written
 
 
 @main.command()
@@ -184,18 +204,27 @@ def _rebuild(experiment: Any, store: Any, figures: bool) -> tuple[Any, list[Path
 def status(spec: str, workers: int | None, results: str) -> None:
     """Trials done, pending and failed, and the time left."""
     from study import sweep
-    from study.progress import duration
 
     experiment, store = _experiment(spec, results)
-    work = sweep.plan(experiment, store)
-    cores = workers or os.cpu_count() or 1
-    click.echo(
-        f"{experiment.name}: {work.done} done, {work.pending} pending, {work.failed} failed, {work.damaged} damaged"
-    )
-    if work.pending:
-        click.echo(f"time left: about {duration(work.seconds / cores)} on {_counted(cores, 'worker', 'workers')}")
-    for key in sorted(store.failed() & {t.key for t in experiment.trials}):
+    work = sweep.standing(experiment, store)
+    pending, failed, damaged = len(work.pending), len(work.failed), len(work.damaged)
+    click.echo(f"{experiment.name}: {len(work.good)} done, {pending} pending, {failed} failed, {damaged} damaged")
+    if pending:
+        cores = workers or os.cpu_count() or 1
+        click.echo(f"time left: {_expected(work, cores)}")
+    for key in sorted(work.failed):
         click.echo(f"failed {key[:12]}: {store.failure_reason(key)}")
+
+
+def _expected(work: Any, cores: int) -> str:
+    from study import sweep
+    from study.errors import StudyError
+    from study.progress import duration
+
+    try:
+        return f"about {duration(sweep.planned(work).seconds / cores)} on {_counted(cores, 'worker', 'workers')}"
+    except StudyError as error:  # the data are not here: a spec kept with its results is enough to count, not to plan
+        return f"cannot be told ({error})"
 
 
 @main.command()
@@ -253,7 +282,8 @@ def check(specs: tuple[str, ...], results: str) -> None:
             click.echo(f"damaged: {path}: {reason}")
         for path, reason in store.leftovers():
             click.echo(f"{path}: {reason}, never read")
-        click.echo(f"{store.folder.name}: {len(store.done())} records, {len(damaged)} damaged")
+        count = _counted(len(store.done()), "record", "records")
+        click.echo(f"{store.folder.name}: {count}, {len(damaged)} damaged")
     if found:
         click.echo("`study run SPEC` computes damaged records again", err=True)
         sys.exit(1)
@@ -270,11 +300,12 @@ def report(specs: tuple[str, ...], results: str) -> None:
     from study.evidence import report as reporting
 
     chosen = [_experiment(spec, results) for spec in specs]
-    for experiment, store in chosen or [pair for pair in _with_results(results) if _has_records(*pair)]:
+    found = _with_results(results)
+    for experiment, store in chosen or [pair for pair in found if _has_records(*pair)]:
         _need_records(experiment, store)
         tables, written = _rebuild(experiment, store, figures=True)
         click.echo(reporting.write(tables, store.folder, written))
-    click.echo(reporting.write_index(Path(results), _with_results(results)))
+    click.echo(reporting.write_index(Path(results), found))
 
 
 @main.command()
@@ -328,20 +359,33 @@ def list_(results: str) -> None:
 
 def _with_results(results: str) -> list[tuple[Any, Any]]:
     """Every experiment with records or tables in the folder, by its spec in experiments/, else by the one kept with it."""
-    from study import trials
     from study.errors import StudyError
     from study.evidence.store import Store
 
+    names = {path.parent.name for part in ("records", "tables") for path in Path(results).glob(f"*/{part}")}
     found = []
-    for name in sorted(
-        {path.parent.name for part in ("records", "tables") for path in Path(results).glob(f"*/{part}")}
-    ):
-        spec, store = Path("experiments") / f"{name}.toml", Store(results, name)
+    for store in [Store(results, name) for name in sorted(names)]:
         try:
-            found.append((trials.load(spec if spec.is_file() else store.spec_path), store))
+            found.append((_of_results(store), store))
         except StudyError as error:
-            click.echo(f"{name} is left out: {error}", err=True)
+            click.echo(f"{store.folder.name} is left out: {error}", err=True)
     return found
+
+
+def _of_results(store: Any) -> Any:
+    from study import trials
+    from study.errors import StudyError
+
+    spec = Path("experiments") / f"{store.folder.name}.toml"
+    if not spec.is_file():
+        return trials.load(store.spec_path, kept=True)
+    try:
+        return trials.load(spec, kept=True)
+    except StudyError as error:
+        if not store.spec_path.is_file():
+            raise
+        click.echo(f"{error}; {store.spec_path} is read in its place", err=True)
+        return trials.load(store.spec_path, kept=True)
 
 
 def _has_records(experiment: Any, store: Any) -> bool:
@@ -352,7 +396,7 @@ def _experiment(spec: str, results: str) -> tuple[Any, Any]:
     from study import trials
     from study.evidence.store import Store
 
-    experiment = trials.load(spec)
+    experiment = trials.load(spec, kept=True)
     return experiment, Store(results, experiment.name)
 
 

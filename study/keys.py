@@ -18,13 +18,19 @@ LATER_KEYS: dict[str, object] = {}
 PER_NETWORK = ("learning_rate", "weight_decay", "polish")  # may differ along a stack
 
 
-def content(settings: Settings, folder: str) -> dict[str, str]:
-    """SHA-256 of the files that the settings name: `data` for a user's data, `factory` for a factory's source."""
+def content(settings: Settings, folder: str, known: dict[str, str]) -> dict[str, str]:
+    """SHA-256 of the files that the settings name: `data` for a user's data, `factory` for a factory's source.
+
+    `known` holds digests by the name that the spec gives the file; one that is missing there is computed and added.
+    """
+    name, kind = settings.data.name, settings.model.kind
     digests = {}
     if settings.data.is_file:
-        digests["data"] = data.digest(data.file_path(settings.data.name, folder))
+        known[name] = known.get(name) or data.digest(data.file_path(name, folder))
+        digests["data"] = known[name]
     if settings.model.is_factory:
-        digests["factory"] = factories.source_digest(settings.model.kind, folder)
+        known[kind] = known.get(kind) or factories.source_digest(kind, folder)
+        digests["factory"] = known[kind]
     return digests
 
 
@@ -69,7 +75,7 @@ def family_of(settings: Settings, folder: str) -> str:
     Free to differ are the seed, which rows are held out, the points, estimators and protocols, and of the training
     what a stack holds per network: learning rate, weight decay, polish.
     """
-    tables = canonical(settings, content(settings, folder))
+    tables = canonical(settings, content(settings, folder, {}))
     dataset = data.load(settings.data, folder)
     shared = {
         "data": {part: tables["data"][part] for part in ("name", "target", "task", "standardize")},

@@ -24,6 +24,16 @@ LOST = (
 
 
 @dataclass(frozen=True)
+class Standing:
+    """How far an experiment has come: keys of good records and of failures, reasons of damaged records by key."""
+
+    good: set[str]
+    failed: set[str]
+    damaged: dict[str, str]
+    pending: list[Trial]
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a run would do. units: trials of one family each, largest cost first; the rest are counts and predictions."""
 
@@ -64,20 +74,30 @@ def sizes(trial: Trial) -> Sizes:
 
 def plan(experiment: Experiment, store: Store, retry_failed: bool = False) -> Plan:
     """Which trials still have to run, grouped into units; damaged records count as missing."""
-    good, damaged = store.verified_done([trial.key for trial in experiment.trials])
-    failed = set() if retry_failed else store.failed() - good
+    return planned(standing(experiment, store, retry_failed))
+
+
+def standing(experiment: Experiment, store: Store, retry_failed: bool = False) -> Standing:
+    """How far the experiment has come; a failed trial is pending only where `retry_failed` asks for it."""
+    ours = [trial.key for trial in experiment.trials]
+    good, damaged = store.verified_done(ours)
+    failed = set() if retry_failed else (store.failed() - good).intersection(ours)
     pending = [t for t in experiment.trials if t.key not in good and t.key not in failed]
-    measured = {t.key: sizes(t) for t in pending}
-    seconds = {t.key: costs.seconds(t.settings, measured[t.key]) for t in pending}
-    ours = {t.key for t in experiment.trials}
+    return Standing(good, failed, damaged, pending)
+
+
+def planned(work: Standing) -> Plan:
+    """The pending trials in units, and what they will cost; needs the data."""
+    measured = {t.key: sizes(t) for t in work.pending}
+    seconds = {t.key: costs.seconds(t.settings, measured[t.key]) for t in work.pending}
     return Plan(
-        units=_units(pending, seconds),
-        done=len(good),
-        failed=len(failed & ours),
-        damaged=len(damaged),
-        networks=sum(costs.networks(t.settings, measured[t.key]) for t in pending),
+        units=_units(work.pending, seconds),
+        done=len(work.good),
+        failed=len(work.failed),
+        damaged=len(work.damaged),
+        networks=sum(costs.networks(t.settings, measured[t.key]) for t in work.pending),
         seconds=sum(seconds.values()),
-        bytes=sum(costs.record_bytes(t.settings, measured[t.key]) for t in pending),
+        bytes=sum(costs.record_bytes(t.settings, measured[t.key]) for t in work.pending),
         costs=seconds,
     )
 
@@ -110,7 +130,7 @@ def run(
     progress = Progress(len(experiment.trials), work.done, sum(work.costs.values()))
     with interrupts.noticed() as interrupt, _client(workers, scheduler, len(work.units)) as dask_client:
         if _ready(dask_client, work.units, device, interrupt):
-            store.write_spec(experiment.text)
+            store.write_spec(experiment.text, experiment.files)
             progress.begin()
             for unit, outcomes in _results(dask_client, work.units, device, interrupt):
                 for outcome in outcomes:

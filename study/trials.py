@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,10 @@ class Trial:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One question: a spec file and the trials it expands into. `text` is the TOML as read, before any override."""
+    """One question: a spec file and the trials it expands into.
+
+    `text` is the TOML as read, before any of the `overrides`. `files` holds the SHA-256 of every file that it names.
+    """
 
     name: str
     question: str
@@ -45,24 +48,30 @@ class Experiment:
     swept_paths: list[str]
     text: str
     path: Path
+    files: dict[str, str] = field(default_factory=dict)
+    overrides: tuple[str, ...] = ()
 
 
-def load(spec: str | Path, overrides: Sequence[str] = (), experiments: str | Path = "experiments") -> Experiment:
+def load(
+    spec: str | Path, overrides: Sequence[str] = (), experiments: str | Path = "experiments", kept: bool = False
+) -> Experiment:
     """The experiment of a spec file, given by path or by its name in the folder `experiments`.
 
     `overrides` are `PATH=VALUE`: a single value replaces the plain one and removes the axis wherever the path is
     swept, a list (or `{ first, count }`) replaces the axis in each block that sweeps it. Trials of equal key are one.
+    `kept`: files named by a spec that lies with its results are known by the digests kept beside it, so that records
+    can be read where data and factories are not; never to compute from.
     Raises StudyError, with one message that names file, path and value, whatever the file holds.
     """
     path = files.find(spec, experiments)
     text = files.read(path)
     try:
-        return _experiment(path, text, overrides)
+        return _experiment(path, text, overrides, files.kept_digests(path) if kept else {})
     except StudyError as error:
         raise StudyError(f"{path}: {error}") from None
 
 
-def _experiment(path: Path, text: str, given: Sequence[str]) -> Experiment:
+def _experiment(path: Path, text: str, given: Sequence[str], known: dict[str, str]) -> Experiment:
     plain, blocks, replaced = overrides.apply(files.parse(text), given)
     blocks = blocks or [Block("spec", {})]
     every_path = list(dict.fromkeys(swept for block in blocks for swept in block.axes))
@@ -76,24 +85,23 @@ def _experiment(path: Path, text: str, given: Sequence[str]) -> Experiment:
     settings_table = {name: value for name, value in plain.items() if name not in HEADER}
     trials: dict[str, Trial] = {}
     for block in blocks:
-        for trial in _expand(block, settings_table, swept_paths, folder):
+        for trial in _expand(block, settings_table, swept_paths, folder, known):
             trials.setdefault(trial.key, trial)
     header = Spec.model_fields
     question = plain.get("question", header["question"].default)
     primary = plain.get("primary", header["primary"].default)
-    return Experiment(plain["name"], question, primary, list(trials.values()), swept_paths, text, path)
+    every = list(trials.values())
+    return Experiment(plain["name"], question, primary, every, swept_paths, text, path, known, tuple(given))
 
 
-def _expand(block: Block, table: Mapping[str, Any], swept_paths: Sequence[str], folder: str) -> Iterator[Trial]:
+def _expand(
+    block: Block, table: Mapping[str, Any], swept_paths: Sequence[str], folder: str, known: dict[str, str]
+) -> Iterator[Trial]:
     """The trials of a block; combinations are validated once, their seeds vary within."""
     seeds = validation.checked_seeds(block, table)
-    contents: dict[tuple[str, str], dict[str, str]] = {}
     for document in _documents(block, table):
         settings = validation.validated({**document, "seed": seeds[0]}, block)
-        named = (settings.data.name, settings.model.kind)
-        if named not in contents:
-            contents[named] = content(settings, folder)
-        yield from _seeded(settings, seeds, contents[named], swept_paths, folder)
+        yield from _seeded(settings, seeds, content(settings, folder, known), swept_paths, folder)
 
 
 def _seeded(

@@ -1,5 +1,6 @@
 """The command line, typed as a user would."""
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -131,6 +132,64 @@ def test_a_damaged_record_is_found_and_computed_again(ran: Path) -> None:
     done = study(ran, "run", "tiny.toml")
     assert "3 done" in done.stdout
     assert study(ran, "check", "tiny.toml").returncode == 0
+
+
+def own_files(folder: Path) -> None:
+    """The tiny spec about the user's own data and network, one trial."""
+    rows = "\n".join(f"{n % 7},{(3 * n) % 11},{'yes' if n % 7 > 3 else 'no'}" for n in range(24))
+    (folder / "mine.csv").write_text(f"a,b,label\n{rows}\n")
+    (folder / "mine.py").write_text(
+        "from torch import nn\ndef network(inputs, outputs): return nn.Linear(inputs, outputs)\n"
+    )
+    spec = tiny(folder, steps=20, seeds=1)
+    text = spec.read_text().replace('"model.depth" = [1, 2]', "").replace('kind = "mlp"', 'kind = "mine:network"')
+    own = 'name = "mine.csv"\ntarget = "label"\ntask = "classification"'
+    spec.write_text(text.replace('name = "iris"', own).replace("[83, 10]", "[3, 4]"))
+
+
+def test_records_are_read_without_the_data_and_the_factory(tmp_path: Path) -> None:
+    own_files(tmp_path)
+    done = study(tmp_path, "run", "tiny.toml", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "mine.csv").unlink()
+    (tmp_path / "mine.py").write_text("def network(inputs): ...  # has changed since")
+    stored = "results/tiny/spec.toml"
+    assert "1 done, 0 pending" in study(tmp_path, "status", stored).stdout
+    for command in (["tables"], ["figures"], ["cite"], ["export", "--out", "pairs.csv"]):
+        done = study(tmp_path, command[0], stored, *command[1:])
+        assert done.returncode == 0, done.stderr
+    done = study(tmp_path, "report")
+    assert (done.stderr, done.stdout) == ("", "results/tiny/report.html\nresults/index.html\n")
+    assert study(tmp_path, "run", stored).returncode == 2  # what is computed is computed from the files themselves
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "tiny.toml").rename(tmp_path / "experiments/tiny.toml")
+    done = study(tmp_path, "report")
+    assert done.stderr.count("\n") == 1
+    assert f"{stored} is read in its place" in done.stderr
+    assert "results/tiny/report.html" in done.stdout
+
+
+def test_an_experiment_that_cannot_be_read_is_named_once(ran: Path, tmp_path: Path) -> None:
+    shutil.copytree(ran / "results", tmp_path / "results")
+    (tmp_path / "results/tiny/spec.toml").write_text("damaged")
+    done = study(tmp_path, "report")
+    assert done.stderr.count("tiny is left out") == 1
+
+
+def test_tables_of_an_overridden_sweep_say_so(ran: Path, tmp_path: Path) -> None:
+    shutil.copytree(ran, tmp_path, dirs_exist_ok=True)
+    done = study(tmp_path, "run", "tiny.toml", "--set", "seed=1")
+    assert done.returncode == 0, done.stderr
+    assert "tiny: Is it quick? (--set seed=1)" in done.stdout
+    assert "cover only the sweep of --set seed=1; `study figures tiny.toml` brings back" in done.stdout
+    notes = [tmp_path / "results/tiny" / part / "overrides.txt" for part in ("tables", "figures")]
+    assert [note.read_text() for note in notes] == ["--set seed=1\n"] * 2
+    assert len(pd.read_csv(tmp_path / "results/tiny/tables/trials.csv")) == 2 * 2
+    assert study(tmp_path, "tables", "tiny.toml").returncode == 0
+    assert [note.exists() for note in notes] == [False, True]
+    assert len(pd.read_csv(tmp_path / "results/tiny/tables/trials.csv")) == 4 * 2
+    assert study(tmp_path, "figures", "tiny.toml").returncode == 0
+    assert [note.exists() for note in notes] == [False, False]
 
 
 @pytest.mark.parametrize(

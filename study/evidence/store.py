@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from study import records
 from study.evidence import files
 from study.records import Failure, Record, RecordError
+from study.specs.files import digests_path, kept_digests
 
 KEY = re.compile(r"[0-9a-f]{64}")
 
@@ -83,9 +85,20 @@ class Store:
         """Keys of the trials that have a failure. Lists names only."""
         return _keys(self.folder / "failures", ".json")
 
-    def write_spec(self, text: str) -> None:
-        """Keep the spec as the user wrote it beside the evidence it led to."""
+    def write_spec(self, text: str, digests: Mapping[str, str]) -> None:
+        """Keep the spec as the user wrote it beside the evidence it led to, and the SHA-256 of each file it names."""
         files.write_bytes(self.spec_path, text.encode())
+        if digests:
+            both = kept_digests(self.spec_path) | dict(digests)
+            files.write_bytes(digests_path(self.spec_path), (json.dumps(both, indent=1) + "\n").encode())
+
+    def note_overrides(self, part: str, overrides: Sequence[str]) -> None:
+        """Say in the folder of tables or figures which `--set` changed the sweep they cover; without any, say nothing."""
+        path = self.folder / part / "overrides.txt"
+        if overrides:
+            files.write_bytes(path, "".join(f"--set {override}\n" for override in overrides).encode())
+        else:
+            path.unlink(missing_ok=True)
 
     def damaged(self) -> list[tuple[Path, str]]:
         """Every file among records and failures that cannot be trusted, with the reason."""

@@ -1,5 +1,6 @@
 """Spec files: finding one by path or by name, reading its bytes, parsing its TOML; whatever is wrong is one message."""
 
+import json
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -67,6 +68,23 @@ def read(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise StudyError(f"{path}: line {line} is not UTF-8 text (byte 0x{data[error.start]:02x})") from None
+
+
+def digests_path(spec: Path) -> Path:
+    """Where the digests of the files that a spec names are kept once it lies with its results."""
+    return spec.with_name("files.json")
+
+
+def kept_digests(spec: Path) -> dict[str, str]:
+    """SHA-256 of the files that the spec names, by name, none where they are not kept beside it."""
+    path = digests_path(spec)
+    if not path.is_file():
+        return {}
+    try:
+        kept = json.loads(path.read_text())
+        return {str(name): str(digest) for name, digest in kept.items()}
+    except (OSError, ValueError, AttributeError) as error:
+        raise StudyError(f"{path}: cannot be read: {error}; remove it") from None
 
 
 def parse(text: str) -> dict[str, Any]:
