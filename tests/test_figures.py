@@ -1,6 +1,7 @@
 """Figures are drawn for every shape of experiment, whole or not at all, and say what the tables say."""
 
 import itertools
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from study.evidence import drawing, figures, lines, plots, published, scales, style, wording
+from study.evidence import drawing, figures, lines, overview, plots, published, scales, style, wording
 from study.evidence.material import Material
 from study.evidence.store import Store
 from study.evidence.style import Look
@@ -191,7 +192,7 @@ def test_the_figure_of_an_experiment_draws_its_cells(tmp_path):
     assert len(figure.axes) == len(material.panels) == 2
     for axes, panel in zip(figure.axes, material.panels, strict=True):
         drawn = _by_gid(axes.lines, "line")
-        assert [line.get_label() for line in drawn] == ["λ = 0.005", "λ = 5·10⁻⁴", "λ = 0"]
+        assert [line.get_label() for line in drawn] == ["λ = 5·10⁻³", "λ = 5·10⁻⁴", "λ = 0"]
         for line, value in zip(drawn, [0.005, 5e-4, 0.0], strict=True):
             part = cells[(cells["protocol"] == panel.protocol) & (cells["training.weight_decay"] == value)]
             np.testing.assert_array_equal(line.get_ydata(), part.sort_values("model.depth")["spearman"])
@@ -208,9 +209,34 @@ def test_zero_stands_apart_on_a_logarithmic_axis():
     axes = Figure().subplots()
     plots.eigenvalue_against(table, axes, scale, [Look("green")])
     np.testing.assert_array_equal(_by_gid(axes.lines, "line")[0].get_ydata(), [1, np.nan, 2, 3])
-    assert [text.get_text() for text in axes.get_xticklabels()] == ["0", "10⁻⁵", "10⁻⁴", "5·10⁻⁴", "0.005"]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["0", "10⁻⁵", "10⁻⁴", "5·10⁻⁴", "5·10⁻³"]
     assert scales.of("model.width", [8, 50, 14]).places == {8: 8.0, 14: 14.0, 50: 50.0}
     assert scales.of("model.depth", [None, 1]).places == {None: 0.0, 1: 1.0}
+
+
+def test_one_notation_for_the_values_of_a_path():
+    assert scales.of("training.weight_decay", [0.0, 1e-5, 0.01, 0.5]).names == ["0", "10⁻⁵", "10⁻²", "5·10⁻¹"]
+    assert scales.of("training.weight_decay", [0.001, 0.01, 0.1, 10]).names == ["10⁻³", "10⁻²", "10⁻¹", "10"]
+    assert scales.of("estimators.exact.damping", [0.0, 0.05, 0.1]).names == ["0", "0.05", "0.1"]
+    assert scales.of("model.width", [8, 50, 1000]).names == ["8", "50", "1000"]
+
+
+def test_every_value_has_a_tick_and_decades_are_named_first():
+    axes = Figure(figsize=(2, 2)).subplots()
+    scales.of("training.weight_decay", [0.0, 1e-4, 5e-4, 1e-3, 5e-3, 1e-2]).dress(axes)
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["0", "10⁻⁴", "10⁻³", "10⁻²"]
+    np.testing.assert_allclose(axes.get_xticks(minor=True), np.log10([5e-4, 5e-3]))
+
+
+def test_no_figure_has_decimals_beside_powers_on_its_logarithmic_axes(tmp_path):
+    axes_of = {"training.weight_decay": [0.0, 1e-5, 1e-4, 5e-4, 1e-3, 0.005, 0.01], "model.depth": [1, 3]}
+    material = Material(_varied(tmp_path, axes_of, _alive, protocols=("warm", "stationary"), rows=12))
+    with style.applied():
+        for stem, draw in figures.plan(material):
+            if not stem.startswith("predicted"):
+                words = [text.get_text() for text, _ in _texts(draw())]
+                assert any("10⁻" in word for word in words), stem
+                assert not [word for word in words if re.fullmatch(r"(λ = )?0\.0\d+", word)], stem
 
 
 def test_pairs_are_drawn_on_equal_axes_and_outliers_counted():
@@ -327,6 +353,79 @@ def test_published_values_stand_only_where_the_setting_is_theirs():
     assert [line.get_ydata() for line in _by_gid(axes.lines, "published")] == [[0.56]]
 
 
+def _as_published(trial, record):
+    """The published Iris setting, with the trial's depth and penalty."""
+    swept, spec = trial.swept, record.header["spec"]
+    spec["data"], spec["model"] = {"name": "iris"}, {"kind": "mlp", "width": 5, "depth": swept["model.depth"]}
+    spec["training"] = {"polish": False, "weight_decay": swept["training.weight_decay"]}
+    spec["points"] = {"train": "highest_loss", "test": "highest_loss"}
+    if trial.settings.seed == 1:
+        record.header["flags"].append("collapsed")
+
+
+def test_published_values_name_the_settings_that_the_axis_does_not(tmp_path):
+    axes_of = {"model.depth": [1, 2, 3], "training.weight_decay": [0.005, 1e-4, 0.0]}
+    by_depth = Material(_varied(tmp_path / "a", axes_of, _as_published, protocols=("warm", "stationary"), rows=12))
+    by_penalty = Material(
+        _varied(tmp_path / "b", axes_of | {"model.depth": [1, 3]}, _as_published, protocols=("warm",))
+    )
+    for material, label in (
+        (by_depth, "Basu et al. 2021: 0.97 (λ = 5·10⁻³), 0.51 (λ = 0)"),
+        (by_penalty, "Basu et al. 2021, depth 1"),
+    ):
+        with style.applied():
+            figure = drawing.correlation(material, "spearman")
+            _check_texts("spearman", figure)
+            stars = [line for axes in figure.axes for line in _by_gid(axes.lines, "published")]
+            assert sorted(float(star.get_ydata()[0]) for star in stars) == [0.51, 0.97]
+        assert label in [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_a_mean_without_interval_and_usable_are_explained_in_the_figure(tmp_path):
+    experiment, store = synthetic.experiment(DEPTHS, seeds=2), Store(tmp_path, "synthetic")
+    for trial in experiment.trials:
+        flags = ("collapsed",) if trial.settings.seed else ()
+        points = {"train": "highest_loss", "test": "highest_loss"}
+        store.write(synthetic.record(trial, points=points, flags=flags))
+    material = Material(Tables(experiment, store))
+    with style.applied():
+        figure = drawing.correlation(material, "spearman")
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["95% of permutations", "no bar: one minimum, no interval", "usable: correlation defined"]
+    with style.applied():
+        words = [text.get_text() for text, _ in _texts(overview.figure(material))]
+    assert "Spearman correlation, mean [95% interval]; none: one minimum; usable: correlation defined" in words
+
+
+def test_the_cell_of_the_overview_is_that_of_median_agreement(tmp_path):
+    noise = {1: 0.2, 2: 3.0, 3: 0.5, 4: 0.3, 5: 2.0}
+    axes_of = {"model.depth": list(noise)}
+    material = Material(
+        _tables(tmp_path, axes_of, protocols=("warm", "stationary"), noise=lambda t: noise[t.swept["model.depth"]])
+    )
+    panel, _, cell, rule = overview.main_cell(material)
+    own = material.cells[material.cells["protocol"] == "stationary"]
+    assert (panel.protocol, rule) == ("stationary", "median Spearman of 5 cells")
+    assert cell["spearman"] == own["spearman"].median()
+    with style.applied():
+        assert any(rule in text.get_text() for text, _ in _texts(overview.figure(material)))
+
+
+def test_values_that_a_protocol_was_never_to_have_are_marked(tmp_path):
+    experiment = synthetic.experiment({"training.weight_decay": [0.0, 1e-4, 1e-2]}, seeds=1)
+    store, trials = Store(tmp_path, "synthetic"), []
+    for trial in experiment.trials:
+        names = ("warm", "stationary") if trial.swept["training.weight_decay"] else ("warm",)
+        settings = SimpleNamespace(seed=0, protocols=[SimpleNamespace(name=name) for name in names])
+        trials.append(replace(trial, settings=settings))
+        store.write(synthetic.record(trial, protocols=names))
+    material = Material(Tables(replace(experiment, trials=trials), store))
+    with style.applied():
+        figure = drawing.correlation(material, "spearman")
+    marked = [[text.get_position()[0] for text in _by_gid(axes.texts, "absent")] for axes in figure.axes]
+    assert marked == [[], [material.sweep.scale.places[0.0]]]
+
+
 # --- how it looks
 
 
@@ -337,7 +436,7 @@ def test_lines_differ_without_colour_and_one_colour_means_one_thing(tmp_path):
     for panel in material.panels:
         looks = [line.look for line in panel.lines]
         assert len({(look.marker, str(look.line), look.fill) for look in looks}) == len(looks) == 6
-        assert looks[0].label == "λ = 0.005, all rows"
+        assert looks[0].label == "λ = 5·10⁻³, all rows"
     used = [*style.PROTOCOL_COLOURS.values(), *style.ESTIMATOR_FAMILIES, style.OTHER_COLOUR, style.NETWORK_COLOUR,
             style.PUBLISHED_COLOUR]  # fmt: skip
     assert len(set(used)) == len(used)

@@ -37,9 +37,9 @@ def build(readings: Readings, agreement: pd.DataFrame) -> pd.DataFrame:
     usable/total: comparisons with a defined correlation, and all. minima: how many distinct ones stand behind the seeds
     of the usable ones. NAME: mean of every metric of `agreement`; NAME_low, NAME_high for those of `bootstrap.METRICS`:
     ends of its 95% crossed bootstrap interval (NaN when nothing could be resampled: see `resampled`). NAME_median for
-    those of MEDIANS: their median over the same comparisons, the number to quote. NAME_band_low, NAME_band_high for pearson and spearman: where 95% of the mean lies when predictions are given to the wrong rows.
-    rows_used/rows_total: removals behind the usable comparisons, and all. undefined: how many for which reason. The
-    primary metric comes first.
+    those of MEDIANS: over the same comparisons, the number to quote. NAME_band_low, NAME_band_high for pearson and
+    spearman: where 95% of the mean lies when predictions are given to the wrong rows. rows_used/rows_total: removals
+    behind the usable comparisons, and all. undefined: how many for which reason. The primary metric comes first.
     """
     paths = cell_paths(readings.experiment.swept_paths)
     columns = [*paths, "estimator", "protocol"]

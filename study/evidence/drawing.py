@@ -16,8 +16,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter
 
-from study.evidence import lines, plots, style, wording
-from study.evidence.lines import Line, Panel
+from study.evidence import lines, plots, style, ticks, wording
+from study.evidence.lines import Line, Panel, Sweep
 from study.evidence.material import Material, numbered
 from study.evidence.published import Published
 from study.evidence.style import Look
@@ -25,6 +25,7 @@ from study.evidence.style import Look
 MOST_PANELS = 12
 PER_ROW = 4
 PANEL_HEIGHT = 2.15
+SMALLEST_SIDE = 1.1  # inches, of a panel of predicted against actual
 LEGEND_ROW = 0.135  # inches
 LEGEND_BELOW = 4.4  # distance from the axes, in units of the legend's type
 
@@ -34,10 +35,12 @@ def correlation(material: Material, metric: str) -> Figure:
     panels = material.panels
     columns = len(panels) if len(panels) < 4 else 2
     rows = math.ceil(len(panels) / columns)
-    legend = max(len(panel.lines) for panel in panels) + 2
-    figure = new(style.PAGE if columns > 1 else style.COLUMN, (PANEL_HEIGHT + 0.55 + LEGEND_ROW * legend) * rows)
+    legend = max(len(panel.lines) for panel in panels)
+    width = style.PAGE if columns > 1 else style.COLUMN
+    figure = new(width, (PANEL_HEIGHT + 0.55 + LEGEND_ROW * legend) * rows + 2.5 * LEGEND_ROW)
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
-    draw_correlation(material, panels, list(grid), metric)
+    notes = draw_correlation(material, panels, list(grid), metric)
+    note_legend(figure, notes, width)
     for axes in grid[len(panels) :]:
         axes.remove()
     return figure
@@ -45,26 +48,40 @@ def correlation(material: Material, metric: str) -> Figure:
 
 def draw_correlation(
     material: Material, panels: list[Panel], grid: Sequence[Axes], metric: str, most_counts: int = 99
-) -> None:
-    """The panels side by side on one scale of y, each with its legend below; at most `most_counts` rows of counts, or none."""
-    tables = [numbered(panel) for panel in panels]
+) -> list[Any]:
+    """The panels side by side on the same axes, each with its lines below; at most `most_counts` rows of counts, or none.
+
+    Returns the handles of what the panels have in common.
+    """
+    tables, sweep = [numbered(panel) for panel in panels], material.sweep
     floor = min(_floor(table, metric) for table in tables)
     rows = max(len(plots.partial_lines(table)) for table in tables)
     counts = rows <= most_counts
     rows = rows if counts else 0
+    stars: dict[str, Line2D] = {}
     for place, (panel, table, axes) in enumerate(zip(panels, tables, grid, strict=False)):
         looks = [line.look for line in panel.lines]
-        plots.correlation_against(table, axes, material.sweep.scale, metric, looks, floor, rows, counts)
+        plots.correlation_against(table, axes, sweep.scale, metric, looks, floor, rows, counts)
         found = material.published(panel, metric)
-        plots.published_points(found, axes, material.sweep.scale)
+        plots.published_points(found, axes, sweep.scale, len(looks))
+        stars |= {str(star.get_label()): star for star in _published_handles(sweep, panel, found)}
+        plots.absent(sweep.absent(panel.protocol), axes, sweep.scale, floor)
         _title(axes, panel)
-        _correlation_legend(axes, panel, f"{metric}_band_low" in table, found)
+        legend(axes, [handle(look) for look in looks if look.label])
         if place and _beside(axes, grid[place - 1]):
-            axes.set_ylabel("")
-            axes.tick_params(labelleft=False)
-            if len(plots.partial_lines(tables[place - 1])):  # said once, by the panel at the left
-                for text in [text for text in axes.texts if text.get_gid() == "usable heading"]:
-                    text.remove()
+            _share_left(axes, len(plots.partial_lines(tables[place - 1])) > 0)
+    left = min(axes.get_xlim()[0] for axes in grid[: len(panels)])
+    for axes in grid[: len(panels)]:
+        axes.set_xlim(left=left)
+    return [*stars.values(), *_notes(pd.concat(tables), metric, counts)]
+
+
+def _share_left(axes: Axes, counted: bool) -> None:
+    """What the panel at the left says need not be said again."""
+    axes.set_ylabel("")
+    axes.tick_params(labelleft=False)
+    for text in [text for text in axes.texts if counted and text.get_gid() == "usable heading"]:
+        text.remove()
 
 
 def scatter(material: Material, estimator: str, protocol: str, chosen: list[Line], note: str = "") -> Figure:
@@ -73,7 +90,9 @@ def scatter(material: Material, estimator: str, protocol: str, chosen: list[Line
     cells = cells[cells["estimator"] == estimator]
     shown = cells.iloc[lines.spread(list(range(len(cells))), MOST_PANELS)]
     varying = [path for path in material.sweep.paths if cells[path].nunique(dropna=False) > 1]
-    titles = [in_rows([wording.phrase(path, cell[path]) for path in varying], 27) for _, cell in shown.iterrows()]
+    titles = [
+        in_rows([material.sweep.phrase(path, cell[path]) for path in varying], 27) for _, cell in shown.iterrows()
+    ]
     text = 0.27 + 0.115 * (3 + max(map(_rows, titles)))
     counts = [int((line.cells["estimator"] == estimator).sum()) for line in chosen]
     rows, columns, width, side = _grid(counts if sum(counts) == len(shown) else [len(shown)], text)
@@ -85,7 +104,9 @@ def scatter(material: Material, estimator: str, protocol: str, chosen: list[Line
     for axes in set(grid.ravel()) - set(used):
         axes.remove()
     constant = [
-        wording.phrase(path, cells[path].iloc[0]) for path in material.sweep.varying(protocol) if path not in varying
+        material.sweep.phrase(path, cells[path].iloc[0])
+        for path in material.sweep.varying(protocol)
+        if path not in varying
     ]
     head = ", ".join([f"{_panel_of(material, protocol).title}, {estimator}", *constant])
     notes = [f"{len(shown)} of {len(cells)} cells"] if len(shown) < len(cells) else []
@@ -99,14 +120,15 @@ def scatter(material: Material, estimator: str, protocol: str, chosen: list[Line
 def _grid(counts: list[int], text: float) -> tuple[list[int], int, float, float]:
     """How many panels each row has, columns, width of the figure and side of a panel, in inches.
 
-    Every one of the `counts` starts a row of its own, unless the page is too short for that.
+    Every one of the `counts` starts a row of its own, unless the panels would get too small to read.
     """
     columns = math.ceil(max(counts) / math.ceil(max(counts) / PER_ROW))
     for parts, wide in ((counts, columns), ([sum(counts)], min(PER_ROW, sum(counts)))):
         rows = [min(wide, count - start) for count in parts for start in range(0, count, wide)]
         width = style.COLUMN if wide <= 2 else style.PAGE
         side = (width - 0.3) / wide - 0.42  # without the tick labels
-        if (side + text) * len(rows) + 0.45 <= style.PAGE_HEIGHT:
+        side = min(side, (style.PAGE_HEIGHT - 0.45) / len(rows) - text)
+        if side >= SMALLEST_SIDE:
             break
     return rows, wide, width, side
 
@@ -116,7 +138,11 @@ def draw_cell(material: Material, axes: Axes, cell: pd.Series, title: str, wides
     counts = "" if cell["usable"] == cell["total"] else f"{cell['usable']}/{cell['total']} usable"
     numbers = ["undefined"]
     if cell["usable"]:
-        numbers = [f"ρ {two(cell['spearman'])}", f"r {two(cell['pearson'])}", f"median slope {two(cell['slope_median'])}"]
+        numbers = [
+            f"ρ {two(cell['spearman'])}",
+            f"r {two(cell['pearson'])}",
+            f"median slope {two(cell['slope_median'])}",
+        ]
     text = "\n".join(filter(None, [title, in_rows([*numbers, *([counts] if counts else [])], widest)]))
     return plots.predicted_vs_actual(material.behind.points(cell), axes, style.protocol_colour(cell["kind"]), text)
 
@@ -239,7 +265,7 @@ def draw_against_losses(material: Material, part: Figure | SubFigure, metric: st
     limits = np.array([axes.dataLim.intervalx for axes in grid[: len(shown)]])
     limits = limits[np.isfinite(limits).all(axis=1)]
     if len(limits):
-        plots.log_limits(grid[0], float(limits[:, 0].min()), float(limits[:, 1].max()))
+        ticks.log_x(grid[0], float(limits[:, 0].min()), float(limits[:, 1].max()))
     if len(shown) < len(cells):
         part.suptitle(f"{len(shown)} of {len(cells)} cells", fontsize=style.SMALL)
 
@@ -257,7 +283,7 @@ def draw_against_loss(material: Material, axes: Axes, cell: pd.Series, metric: s
     keep &= table["trial"].isin([block.trial.key for block in material.behind.blocks(cell)])
     plots.correlation_against_loss(table[keep], axes, metric, Look(style.protocol_colour(cell["kind"])))
     panel = _panel_of(material, cell["protocol"])
-    parts = [wording.phrase(path, cell[path]) for path in sweep.shown(panel.protocol)]
+    parts = [sweep.phrase(path, cell[path]) for path in sweep.shown(panel.protocol)]
     if material.cells["estimator"].nunique() > 1:
         parts.insert(0, cell["estimator"])
     if cell["usable"] < cell["total"]:
@@ -284,35 +310,49 @@ def _floor(table: pd.DataFrame, metric: str) -> float:
 def _title(axes: Axes, panel: Panel) -> None:
     axes.set_title(panel.title, fontsize=style.TITLE, fontweight="bold", pad=13 if panel.subtitle or panel.note else 4)
     if text := "; ".join(filter(None, [panel.subtitle, panel.note])):
-        axes.text(0.5, 1.0, text, transform=axes.transAxes + _points(axes, 4), ha="center", va="bottom",
+        axes.text(0.5, 1.0, text, transform=axes.transAxes + plots.points(axes, up=4), ha="center", va="bottom",
                   fontsize=style.SMALL, color=style.NOTE)  # fmt: skip
 
 
-def _points(axes: Axes, up: float) -> Any:
-    from matplotlib.transforms import ScaledTranslation
+def _notes(table: pd.DataFrame, metric: str, counts: bool) -> list[Any]:
+    """What the band, a missing interval and the counts mean, where there are any."""
+    notes: list[Any] = []
+    if f"{metric}_band_low" in table:
+        notes.append(Patch(facecolor=style.BAND, label="95% of permutations"))
+    if (table[f"{metric}_low"].isna() & table[metric].notna()).any():
+        notes.append(_text("no bar: one minimum, no interval"))
+    if counts and (table["usable"] < table["total"]).any():
+        notes.append(_text("usable: correlation defined"))
+    return notes
 
-    return ScaledTranslation(0, up / 72, axes.figure.get_figure(root=True).dpi_scale_trans)
+
+def _text(label: str) -> Line2D:
+    return Line2D([], [], linestyle="none", label=label)
 
 
-def _correlation_legend(axes: Axes, panel: Panel, band: bool, found: list[Published]) -> None:
-    handles: list[Any] = [handle(line.look) for line in panel.lines if line.look.label]
+def _published_handles(sweep: Sweep, panel: Panel, found: list[Published]) -> list[Line2D]:
+    """A star for every source, with the settings that vary in the panel but along its axis."""
+    paths, handles = [path for path in sweep.shown(panel.protocol) if path != sweep.axis], []
     for source in dict.fromkeys(published.source for published in found):
-        handles.append(Line2D([], [], linestyle="none", marker=style.PUBLISHED_MARKER, markersize=style.PUBLISHED_SIZE,
-                              color=style.PUBLISHED_COLOUR, markeredgecolor="black", markeredgewidth=0.6,
-                              label=source + _settings(found)))  # fmt: skip
-    if band:
-        handles.append(Patch(facecolor=style.BAND, label="95% of permutations"))
-    legend(axes, handles)
+        own = sorted((p for p in found if p.source == source), key=lambda p: -p.value)
+        named = [[sweep.phrase(path, p.settings[path]) for path in paths if path in p.settings] for p in own]
+        label = ", ".join([source, *named[0]])
+        if any(parts != named[0] for parts in named):
+            values = [f"{p.value:g} ({', '.join(parts)})" for p, parts in zip(own, named, strict=True)]
+            label = f"{source}: {', '.join(values)}"
+        handles.append(Line2D([], [], linestyle="none", label=label, **style.PUBLISHED))
+    return handles
 
 
-def _settings(found: list[Published]) -> str:
-    penalties = [published.settings.get("training.weight_decay") for published in found]
-    if None in penalties or len(set(penalties)) < 2:
-        return ""
-    ordered = sorted(found, key=lambda published: -published.value)
-    return ":\n" + ", ".join(
-        f"{p.value:g} (λ = {wording.number(p.settings['training.weight_decay'])})" for p in ordered
-    )
+def note_legend(part: Figure | SubFigure, handles: list[Any], width: float) -> None:
+    """Below all panels, in as many columns as `width` inches hold."""
+    if not handles:
+        return
+    sizes = [len(str(one.get_label())) * 0.62 * style.SMALL + 30 for one in handles]
+    for columns in range(len(handles), 0, -1):
+        if sum(max(column) for column in np.array_split(sizes, columns)) <= width * 72:
+            break
+    part.legend(handles=handles, loc="outside lower center", ncols=columns)
 
 
 def legend(axes: Axes, handles: list[Any]) -> None:
@@ -336,10 +376,12 @@ def _by_truth(panel: Panel) -> list[list[Line]]:
 
 
 def _share_y(grid: Sequence[Axes]) -> None:
-    """The same limits for all, ticks named at the left only where the axes are beside each other."""
+    """The same logarithmic limits for all, ticks named at the left only where the axes are beside each other."""
     limits = np.array([axes.get_ylim() for axes in grid])
+    low, high = float(limits[:, 0].min()), float(limits[:, 1].max())
     for place, axes in enumerate(grid):
-        axes.set_ylim(limits[:, 0].min(), limits[:, 1].max())
+        axes.set_ylim(low, high)
+        ticks.logarithmic(axes.yaxis, low, high)
         if place and _beside(axes, grid[place - 1]):
             axes.set_ylabel("")
             axes.yaxis.set_major_formatter(NullFormatter())

@@ -111,6 +111,17 @@ class Sweep:
         rows = self.plan.loc[self.plan["protocol"] == protocol, list(values)]
         return key(values.values()) in {key(row) for row in rows.itertuples(index=False)}
 
+    def absent(self, protocol: str) -> list[Any]:
+        """Values of the axis that no trial of the protocol is planned for."""
+        if self.axis is None:
+            return []
+        planned = self.distinct(self.axis, protocol)
+        return [given for given in self.scale.places if given not in planned]
+
+    def phrase(self, path: str, given: Any) -> str:
+        """A swept path with its value, in the notation that suits all values of the path."""
+        return wording.phrase(path, given, path in self.paths and scales.in_powers(self.distinct(path)))
+
     def constants(self, protocol: str) -> dict[str, Any]:
         found = {path: self.distinct(path, protocol) for path in self.rest}
         return {path: values[0] for path, values in found.items() if len(values) == 1}
@@ -157,7 +168,7 @@ def _panel(sweep: Sweep, cells: pd.DataFrame, protocol: str, kind: str, several:
     for found in shown:
         estimator, values = found[0], dict(zip(sweep.rest, found[1:], strict=True))
         colour = estimator_colour(estimators.get(estimator, estimator)) if several else protocol_colour(kind)
-        phrases = [wording.phrase(path, values[path]) for path in sweep.varying(protocol)]
+        phrases = [sweep.phrase(path, values[path]) for path in sweep.varying(protocol)]
         if several:
             phrases.insert(0, estimator)
         place = styles.index(_second(sweep, found))
@@ -167,7 +178,7 @@ def _panel(sweep: Sweep, cells: pd.DataFrame, protocol: str, kind: str, several:
                     FILLS[place % len(FILLS)], ", ".join(phrases))  # fmt: skip
         lines.append(Line(estimator, values, groups[found], look))
     title = wording.protocol_title(protocol, kind, _spoken(sweep, constants))
-    subtitle = ", ".join(wording.phrase(path, given) for path, given in constants.items())
+    subtitle = ", ".join(sweep.phrase(path, given) for path, given in constants.items())
     note = f"{len(shown)} of {len(groups)} lines" if len(shown) < len(groups) else ""
     return Panel(protocol, kind, title, subtitle, lines, note)
 

@@ -57,7 +57,8 @@ class Material:
         for panel in lines.panels(sweep, table):
             same = frozenset(table.loc[table["protocol"] == panel.protocol, "trial"])
             found[same] = _shared(panel) if same in found else panel
-        return list(found.values())
+        several = len(found) > 1
+        return [_of_networks(panel, several) for panel in found.values()]
 
     @cached_property
     def losses(self) -> pd.DataFrame:
@@ -87,9 +88,16 @@ def numbered(panel: Panel) -> pd.DataFrame:
     return pd.concat([line.cells.assign(line=index) for index, line in enumerate(panel.lines)], ignore_index=True)
 
 
+def _of_networks(panel: Panel, several: bool) -> Panel:
+    """A network knows no protocol: only what it was trained with tells it apart."""
+    subtitle = panel.subtitle or (f"of: {panel.title}" if several else "")
+    return replace(panel, title="Trained networks", subtitle=subtitle)
+
+
 def _shared(panel: Panel) -> Panel:
+    """In the colour of networks, not in that of the first protocol that starts from them."""
     count, found = len(panel.lines), []
     for rank, line in enumerate(panel.lines):
         look = replace(line.look, colour=style.shade(style.NETWORK_COLOUR, rank, count))
         found.append(Line(line.estimator, line.values, line.cells, look))
-    return replace(panel, title="Trained networks", lines=found)
+    return replace(panel, lines=found)

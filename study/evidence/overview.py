@@ -36,9 +36,7 @@ def figure(material: Material) -> Figure:
     heights = [*texts[:2], *(shares * rest), texts[2]]
     parts: list[SubFigure] = list(page.subfigures(len(heights), 1, squeeze=False, height_ratios=heights).ravel())
     _title(parts[0], material)
-    _table(
-        parts[1], headline, f"{wording.METRICS[material.tables.experiment.primary]} correlation, mean [95% interval]"
-    )
+    _table(parts[1], headline, _headline_title(material))
     for part, draw in zip(parts[2:], figures, strict=False):
         draw(part, material)
     _table(parts[-1], checks, "Certificates")
@@ -60,7 +58,8 @@ def _title(part: SubFigure, material: Material) -> None:
 def _main(part: SubFigure, material: Material) -> None:
     panels = material.panels[-2:] if len(material.panels) > 2 else material.panels
     grid = part.subplots(1, len(panels), squeeze=False).ravel()
-    drawing.draw_correlation(material, panels, list(grid), material.tables.experiment.primary, MOST_COUNTS)
+    notes = drawing.draw_correlation(material, panels, list(grid), material.tables.experiment.primary, MOST_COUNTS)
+    drawing.note_legend(part, notes, style.PAGE)
 
 
 def _against_loss(part: SubFigure, material: Material) -> None:
@@ -69,45 +68,49 @@ def _against_loss(part: SubFigure, material: Material) -> None:
 
 def _details(part: SubFigure, material: Material) -> None:
     """One cell, the eigenvalues and the norms, where the experiment has them."""
-    panel, chosen, cell = main_cell(material)
+    panel, chosen, cell, rule = main_cell(material)
     swept = material.sweep.axis is not None
     networks = [p for p in material.network_panels if swept and material.network_sweep.axis == material.sweep.axis]
     grid = part.subplots(1, 1 + bool(networks) + swept, squeeze=False).ravel()
     several = [str(cell["estimator"])] if material.cells["estimator"].nunique() > 1 else []
-    phrases = several + [wording.phrase(path, cell[path]) for path in material.sweep.shown(panel.protocol)]
-    title = "\n".join(filter(None, [panel.title, drawing.in_rows(phrases, 34)]))
+    phrases = several + [material.sweep.phrase(path, cell[path]) for path in material.sweep.shown(panel.protocol)]
+    title = "\n".join(filter(None, [panel.title, drawing.in_rows(phrases, 34), rule]))
     drawing.draw_cell(material, grid[0], cell, title, widest=34)
-    grid[0].set(xlabel=f"Predicted change in test {material.target}", ylabel="Actual change")
+    grid[0].set(xlabel=f"Predicted change in test {material.target}", ylabel="Actual")
     if networks:
         own = next((p for p in networks if p.protocol == panel.protocol), networks[-1])
-        drawing.draw_eigenvalues(material, [replace(own, subtitle="", note="")], [grid[1]])
+        drawing.draw_eigenvalues(material, [replace(own, note="")], [grid[1]])
         looks = [line.look for line in own.lines if line.look.label]
         drawing.legend(grid[1], [*map(drawing.handle, looks), *drawing.eigenvalue_handles([own], brief=True)])
     if swept:
         handles = drawing.draw_norms(material, grid[-1], panel, chosen)
         grid[-1].set_ylabel("‖Δθ‖")
-        rest = [wording.phrase(path, cell[path]) for path in material.sweep.varying(panel.protocol)]
+        rest = [material.sweep.phrase(path, cell[path]) for path in material.sweep.varying(panel.protocol)]
         name = "\n".join(filter(None, [panel.title, drawing.in_rows(rest, 34)]))
         grid[-1].set_title(name, fontsize=style.SMALL + 0.5)
         drawing.legend(grid[-1], handles)
 
 
-def main_cell(material: Material) -> tuple[Panel, list[Line], pd.Series]:
-    """Of the last panel (certified, if any): the line with most usable comparisons, and its last cell where all are."""
-    panel = material.panels[-1]
-    line = max(panel.lines, key=lambda line: int(line.cells["usable"].sum()))
+def main_cell(material: Material) -> tuple[Panel, list[Line], pd.Series, str]:
+    """Of the last panel (certified, if any) and the first estimator: the cell of median primary metric, and its rule.
+
+    The lower one of two in the middle; the lines with the same swept values as its own.
+    """
+    panel, metric = material.panels[-1], material.tables.experiment.primary
+    cells = pd.concat([line.cells for line in panel.lines])
+    own = cells[cells["estimator"] == material.cells["estimator"].iloc[0]]
+    ordered = own[own[metric].notna()].sort_values(metric, kind="stable")
+    cell = ordered.iloc[(len(ordered) - 1) // 2] if len(ordered) else own.iloc[0]
+    line = next(line for line in panel.lines if cell.name in line.cells.index)
     same = [other for other in panel.lines if other.values == line.values]
-    places = pd.Series(material.sweep.scale.of(line.cells[material.sweep.scale.path]), index=line.cells.index)
-    cells = line.cells.loc[places.sort_values().index]
-    whole = cells[(cells["usable"] == cells["total"])]
-    return panel, same, (whole if len(whole) else cells).iloc[-1]
+    return panel, same, cell, f"median {wording.METRICS[metric]} of {len(ordered)} cells" if len(ordered) > 1 else ""
 
 
 def _headline(material: Material) -> list[list[str]]:
     """A row per line, a column for the first, middle and last value of the axis."""
     sweep, metric = material.sweep, material.tables.experiment.primary
     shown = lines.spread(list(sweep.scale.places), MOST_COLUMNS)
-    heads = [wording.phrase(sweep.scale.path, given) if sweep.axis else str(given) for given in shown]
+    heads = [sweep.phrase(sweep.scale.path, given) if sweep.axis else str(given) for given in shown]
     rows = [["", *heads]]
     owners = [(panel, line) for panel in material.panels for line in panel.lines]
     for panel, line in lines.spread(owners, MOST_ROWS):
@@ -123,6 +126,16 @@ def _headline(material: Material) -> list[list[str]]:
     if len(owners) > MOST_ROWS:
         rows.append([f"({MOST_ROWS} of {len(owners)} lines)", *[""] * len(shown)])
     return rows
+
+
+def _headline_title(material: Material) -> str:
+    cells, metric = material.cells, material.tables.experiment.primary
+    parts = [f"{wording.METRICS[metric]} correlation, mean [95% interval]"]
+    if (cells[f"{metric}_low"].isna() & cells[metric].notna()).any():
+        parts.append("none: one minimum")
+    if (cells["usable"] < cells["total"]).any():
+        parts.append("usable: correlation defined")
+    return "; ".join(parts)
 
 
 def _mean(cell: pd.Series, metric: str) -> str:
@@ -201,4 +214,4 @@ def _many(count: int, thing: str) -> str:
 
 def _largest(values: pd.Series) -> str:
     known = values.dropna()
-    return wording.number(float(f"{known.max():.1e}")) if len(known) else "–"
+    return wording.number(float(f"{known.max():.1e}"), powers=True) if len(known) else "–"

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import ScaledTranslation, Transform
 
-from study.evidence import style, wording
+from study.evidence import style, ticks, wording
 from study.evidence.published import Published
 from study.evidence.scales import Scale
 from study.evidence.style import Look
@@ -19,6 +20,7 @@ MOST_POINTS = 6_000  # more than a panel can show
 FAR = 2.5  # times the 99.5% quantile of the changes: beyond it a point is an outlier of its panel
 DODGE = 0.72  # of a step: how far the lines of a panel stand apart together
 COUNT_ROW = 0.078  # height of one row of counts below the correlations, as a part of their axis
+PUBLISHED_ASIDE = 8.0  # points between a published value and the leftmost of our own
 BINS = 8  # of the test loss, equally full
 FEWEST_PER_BIN = 5
 
@@ -65,15 +67,31 @@ def correlation_against(
     return axes
 
 
-def published_points(values: list[Published], axes: Axes, scale: Scale) -> Axes:
-    """Stars where others published a correlation for a value of the axis."""
-    for published in values:
-        if (place := scale.places.get(published.settings.get(scale.path))) is not None:
-            aside = place - (DODGE / 2 + 0.1) * scale.step  # left of our own lines, which it would hide
-            axes.plot([aside], [published.value], linestyle="none", marker=style.PUBLISHED_MARKER,
-                      markersize=style.PUBLISHED_SIZE, color=style.PUBLISHED_COLOUR, markeredgecolor="black",
-                      markeredgewidth=0.6, zorder=4, gid="published")  # fmt: skip
+def published_points(values: list[Published], axes: Axes, scale: Scale, lines: int = 1) -> Axes:
+    """Stars where others published a correlation for a value of the axis, left of our own `lines`."""
+    found = [(scale.places.get(published.settings.get(scale.path)), published.value) for published in values]
+    starred = [(place + dodge(scale, 0, lines), value) for place, value in found if place is not None]
+    for place, value in starred:
+        axes.plot([place], [value], linestyle="none", zorder=4, gid="published", clip_on=False,
+                  transform=axes.transData + points(axes, -PUBLISHED_ASIDE), **style.PUBLISHED)  # fmt: skip
+    if starred:
+        low, high = axes.get_xlim()
+        room = 1.8 * PUBLISHED_ASIDE * (high - low) / _width(axes)
+        axes.set_xlim(min(low, min(place for place, _ in starred) - room), high)
     return axes
+
+
+def absent(values: list[Any], axes: Axes, scale: Scale, floor: float) -> Axes:
+    """Says at values of the axis that nothing was planned there."""
+    for given in values:
+        axes.text(scale.places[given], floor + 0.04, "not planned", rotation=90, ha="center", va="bottom",
+                  fontsize=style.SMALL, color=style.NOTE, gid="absent")  # fmt: skip
+    return axes
+
+
+def points(axes: Axes, right: float = 0.0, up: float = 0.0) -> Transform:
+    """A shift by points."""
+    return ScaledTranslation(right / 72, up / 72, axes.figure.get_figure(root=True).dpi_scale_trans)
 
 
 def predicted_vs_actual(table: pd.DataFrame, axes: Axes, colour: str = "black", title: str = "") -> Axes:
@@ -97,7 +115,7 @@ def predicted_vs_actual(table: pd.DataFrame, axes: Axes, colour: str = "black", 
     tick = tick[(tick >= low) & (tick <= high)]
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_ticks(tick)
-    _power_of_ten(axes, float(np.abs(tick).max()))
+    ticks.power_of_ten(axes, float(np.abs(tick).max()))
     if beyond := int((~near).sum()):
         axes.text(0.98, 0.02, f"{beyond} beyond", transform=axes.transAxes, ha="right", va="bottom",
                   fontsize=style.SMALL, color=style.NOTE)  # fmt: skip
@@ -121,7 +139,7 @@ def eigenvalue_against(table: pd.DataFrame, axes: Axes, scale: Scale, looks: lis
         median = pd.Series(y[good]).groupby(x[good]).median()
         _marked(axes, median.index.to_numpy(), median.to_numpy(), scale, look)
     scale.dress(axes)
-    _log_y(axes)
+    ticks.log_y(axes)
     axes.set_ylabel("Top Hessian eigenvalue")
     return axes
 
@@ -139,7 +157,7 @@ def norms_against(table: pd.DataFrame, axes: Axes, scale: Scale, looks: dict[str
         axes.vlines(x[order], np.where(low > 0, low, median), high, color=look.colour, linewidth=style.INTERVAL_WIDTH)
         _marked(axes, x[order], median, scale, look)
     scale.dress(axes)
-    _log_y(axes)
+    ticks.log_y(axes)
     axes.set_ylabel("‖Δθ‖ (median, quartiles)")
     return axes
 
@@ -163,15 +181,8 @@ def correlation_against_loss(table: pd.DataFrame, axes: Axes, metric: str, look:
     axes.set(xscale="log", ylim=(-1.05, 1.05), yticks=np.linspace(-1, 1, 5), xlabel="Test loss",
              ylabel=f"{wording.METRICS[metric]} correlation")  # fmt: skip
     if len(loss):
-        log_limits(axes, float(loss.min()), float(loss.max()))
+        ticks.log_x(axes, float(loss.min()), float(loss.max()))
     return axes
-
-
-def log_limits(axes: Axes, low: float, high: float) -> None:
-    """A logarithmic x axis from low to high with a margin."""
-    pad = max((high / low) ** 0.05, 1.2)
-    axes.set_xlim(low / pad, high * pad)
-    _log_ticks(axes.xaxis, low / pad, high * pad)
 
 
 def loss_bins(loss: np.ndarray, value: np.ndarray) -> pd.DataFrame:
@@ -241,9 +252,14 @@ def _counts(part: pd.DataFrame, axes: Axes, scale: Scale, height: float, look: L
     )
 
 
+def _width(axes: Axes) -> float:
+    """Of the axes in points, about: the layout comes later."""
+    return float(axes.get_position().width * axes.figure.get_figure(root=True).get_size_inches()[0] * 72 * 0.85)
+
+
 def _room(axes: Axes, scale: Scale) -> tuple[float, float]:
     """Points of width, and characters of the smallest type, between two values of the axis."""
-    width = axes.get_position().width * axes.figure.get_figure(root=True).get_size_inches()[0] * 72 * 0.85
+    width = _width(axes)
     steps = (np.ptp(list(scale.places.values())) / scale.step) + 1.3
     return width / steps, width / steps / (0.62 * style.SMALL)
 
@@ -259,47 +275,3 @@ def _limit(sizes: np.ndarray) -> float:
 def _padded(low: float, high: float) -> tuple[float, float]:
     pad = 0.07 * (high - low) or 1.0
     return low - pad, high + pad
-
-
-def _power_of_ten(axes: Axes, largest: float) -> None:
-    """Tick labels without their common power of ten, which stands once, above the y axis."""
-    power = int(np.floor(np.log10(largest)))
-    power = 0 if -2 <= power <= 2 else power
-
-    def text(given: float, _: Any = None) -> str:
-        return f"{given / 10.0**power:.3g}".replace("-", "−")
-
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(text))
-    if power:
-        axes.text(0.02, 0.98, "×10" + str(power).translate(wording.SUPERSCRIPTS), transform=axes.transAxes, ha="left",
-                  va="top", fontsize=style.SMALL, color=style.NOTE)  # fmt: skip
-
-
-def _log_y(axes: Axes) -> None:
-    axes.set_yscale("log")
-    low, high = axes.dataLim.intervaly
-    if not (np.isfinite([low, high]).all() and 0 < low <= high):
-        low, high = 0.1, 1.0
-    pad = max((high / low) ** 0.06, 1.15)
-    low, high = low / pad, high * pad
-    if high / low < 3:  # so that two ticks are labelled
-        middle = np.sqrt(low * high)
-        low, high = middle / np.sqrt(3), middle * np.sqrt(3)
-    axes.set_ylim(low, high)
-    _log_ticks(axes.yaxis, low, high)
-
-
-def _log_ticks(axis: Any, low: float, high: float) -> None:
-    """Decades where there are several, else also numbers between them; small ticks between them where they are not too many."""
-    subs: tuple[float, ...] = (1.0,)
-    for widest, found in ((100, (1.0, 3.0)), (30, (1.0, 2.0, 5.0)), (6, (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))):
-        subs = found if high / low < widest else subs
-    axis.set_major_locator(LogLocator(10, subs=subs, numticks=6))
-    axis.set_minor_locator(LogLocator(10, subs=range(2, 10), numticks=60) if high / low < 1e5 else NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda given, _: _power(given)))
-    axis.set_minor_formatter(NullFormatter())
-
-
-def _power(given: float) -> str:
-    return "" if given <= 0 else f"{given:g}" if 0.01 <= given <= 1000 else wording.number(given)

@@ -25,6 +25,7 @@ class Scale:
     path: str
     places: dict[Any, float]
     gap: float | None = None
+    logarithmic: bool = False
 
     @property
     def step(self) -> float:
@@ -34,20 +35,24 @@ class Scale:
             return 1.0
         return max(float(np.diff(places).min()), float(np.ptp(places)) / FEWEST_STEPS)
 
+    @property
+    def names(self) -> list[str]:
+        """Of the places, in one notation."""
+        powers = in_powers(list(self.places))
+        return [wording.short(given, powers) for given in self.places]
+
     def of(self, values: pd.Series) -> np.ndarray:
         return np.array([self.places[wording.value(given)] for given in values], dtype=float)
 
     def dress(self, axes: Axes, label: bool = True) -> None:
         """Limits, ticks that do not run into each other, the label, and a break where 0 stands apart."""
-        places = np.array(list(self.places.values()))
-        margin = MARGIN * self.step
-        low, high = places.min() - margin, places.max() + margin
-        names = [wording.short(given) for given in self.places]
+        places, names = np.array(list(self.places.values())), self.names
         width = axes.get_position().width * axes.figure.get_figure(root=True).get_size_inches()[0] * 72 * 0.85
-        kept = _apart(places, names, (high - low) / max(width, 1.0))
+        margin = MARGIN * self.step
+        kept = _apart(places, names, float(np.ptp(places) + 2 * margin) / max(width, 1.0), self._before())
         axes.set_xticks([places[i] for i in kept], [names[i] for i in kept])
-        axes.set_xticks([], minor=True)
-        axes.set_xlim(low, high)
+        axes.set_xticks([place for i, place in enumerate(places) if i not in kept], minor=True)
+        axes.set_xlim(places.min() - margin, places.max() + margin)
         if self.gap is not None:
             axes.plot([self.gap], [0], marker=[(-0.3, -1), (0.3, 1)], markersize=7, color="white", mec=axes.spines["bottom"]
                       .get_edgecolor(), mew=0.6, transform=axes.get_xaxis_transform(), clip_on=False, zorder=5,
@@ -56,32 +61,53 @@ class Scale:
         if label:
             axes.set_xlabel(wording.axis_label(self.path))
 
+    def _before(self) -> list[bool]:
+        """Which values are labelled before the others: on a logarithmic axis 0 and the decades."""
+        return [not self.logarithmic or given == 0 or place % 1 == 0 for given, place in self.places.items()]
+
 
 def of(path: str, values: list[Any]) -> Scale:
     """Numbers on a linear or logarithmic scale, by LOG_RATIO; anything else in order, one step apart."""
     distinct = list(dict.fromkeys(wording.value(given) for given in values))
-    if not all(isinstance(given, int | float) and not isinstance(given, bool) for given in distinct):
+    if not _numbers(distinct):
         return Scale(path, {given: float(place) for place, given in enumerate(distinct)})
     distinct.sort()
-    positive = [given for given in distinct if given > 0]
-    zeros = [given for given in distinct if given == 0]
-    if len(positive) < 2 or len(positive) + len(zeros) < len(distinct) or positive[-1] < LOG_RATIO * positive[0]:
+    if not _wide(distinct):
         return Scale(path, {given: float(given) for given in distinct})
-    places = {given: float(np.log10(given)) for given in positive}
-    if not zeros:
-        return Scale(path, places)
-    distance = max(APART * float(np.log10(positive[-1] / positive[0])), 0.5)
-    zero = places[positive[0]] - distance
-    return Scale(path, {zeros[0]: zero, **places}, gap=zero + distance / 2)
+    places = {given: float(np.log10(given)) for given in distinct if given > 0}
+    if distinct[0] > 0:
+        return Scale(path, places, logarithmic=True)
+    low, high = min(places.values()), max(places.values())
+    distance = max(APART * (high - low), 0.5)
+    return Scale(path, {distinct[0]: low - distance, **places}, gap=low - distance / 2, logarithmic=True)
 
 
-def _apart(places: np.ndarray, names: list[str], per_point: float) -> list[int]:
-    """Indices of the ticks to label: in order, each clear of the one before. per_point: units of the axis per point."""
+def in_powers(values: list[Any]) -> bool:
+    """Whether values below one are written as powers of ten: all of them, where one is small or their axis logarithmic."""
+    if not _numbers(values):
+        return False
+    small = [abs(given) for given in values if 0 < abs(given) < 1]
+    return bool(small) and (min(small) < 1e-3 or _wide(values))
+
+
+def _numbers(values: list[Any]) -> bool:
+    return all(isinstance(given, int | float) and not isinstance(given, bool) for given in values)
+
+
+def _wide(values: list[Any]) -> bool:
+    """None negative, and the positive ones so far apart that a logarithmic axis is read more easily."""
+    positive = [given for given in values if given > 0]
+    return len(positive) > 1 and min(values) >= 0 and max(positive) >= LOG_RATIO * min(positive)
+
+
+def _apart(places: np.ndarray, names: list[str], per_point: float, before: list[bool]) -> list[int]:
+    """Indices of the ticks to label, each clear of the others: those of `before` first, then from the left.
+
+    per_point: units of the axis per point.
+    """
     kept: list[int] = []
-    end = -np.inf
-    for i in np.argsort(places):
-        half = 0.5 * 0.62 * (SMALL + 0.5) * len(names[i]) * per_point
-        if places[i] - half >= end:
-            kept.append(int(i))
-            end = places[i] + half + 4 * per_point
-    return kept
+    halves = [0.5 * 0.62 * (SMALL + 0.5) * len(name) * per_point for name in names]
+    for i in sorted(range(len(names)), key=lambda i: (not before[i], places[i])):
+        if all(abs(places[i] - places[k]) >= halves[i] + halves[k] + 4 * per_point for k in kept):
+            kept.append(i)
+    return sorted(kept)

@@ -27,7 +27,6 @@ ESTIMATOR_FAMILIES = {
 OTHER_COLOUR = "#8B5A2B"  # a protocol or an estimator without a family of its own
 NETWORK_COLOUR = "#5E6C99"  # trained networks that several protocols start from
 PUBLISHED_COLOUR = "#F0E442"  # filled, with a black edge
-PUBLISHED_MARKER = "*"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 LINES: tuple[Any, ...] = ("-", (0, (4, 1.6)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (9, 2)))
 FILLS: tuple[Any, ...] = ("full", "none", "left", "top", "right")
@@ -45,7 +44,9 @@ SMALL = 6.5  # points: the smallest type anywhere
 TEXT = 7.0
 TITLE = 7.5
 POINT_AREA = 4.0
-PUBLISHED_SIZE = 8.5
+PUBLISHED: dict[str, Any] = {
+    "marker": "*", "markersize": 8.5, "color": PUBLISHED_COLOUR, "markeredgecolor": "black", "markeredgewidth": 0.6,
+}  # fmt: skip
 INTERVAL_WIDTH = 0.9
 RASTER_DPI = 300
 

@@ -34,9 +34,12 @@ def value(given: Any) -> Any:
     return given.item() if isinstance(given, np.generic) else given
 
 
-def number(given: float) -> str:
-    """0.005, 12, 5·10⁻⁴, 10⁻⁵: short, and without the small type of a raised exponent."""
-    if given == 0 or 1e-3 <= abs(given) < 1e4:
+def number(given: float, powers: bool = False) -> str:
+    """0.005, 12, 5·10⁻⁴, 10⁻⁵: short, and without the small type of a raised exponent.
+
+    powers: 5·10⁻³ for 0.005, so that it may stand beside 5·10⁻⁴.
+    """
+    if given == 0 or (1 if powers else 1e-3) <= abs(given) < 1e4:
         return f"{given:.4g}".replace("-", "−")
     digits, exponent = f"{given:.3e}".split("e")
     digits = digits.rstrip("0").rstrip(".").replace("-", "−")
@@ -44,13 +47,13 @@ def number(given: float) -> str:
     return power if digits == "1" else f"{digits}·{power}"
 
 
-def short(given: Any) -> str:
+def short(given: Any, powers: bool = False) -> str:
     """One swept value as text."""
     given = value(given)
     if given is None:
         return "none"
     if isinstance(given, int | float) and not isinstance(given, bool):
-        return number(given)
+        return number(given, powers)
     text = str(given).replace("_", " ")
     return text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
 
@@ -61,18 +64,18 @@ def name(path: str) -> str:
     return NAMES.get(path, " ".join(words).replace("_", " "))
 
 
-def phrase(path: str, given: Any) -> str:
+def phrase(path: str, given: Any, powers: bool = False) -> str:
     """A swept path with its value: "depth 3", "λ = 0.005", "highest loss", "float32", "unpolished"."""
     given = value(given)
     if path == "training.weight_decay" and given is not None:
-        return f"λ = {short(given)}"
+        return f"λ = {short(given, powers)}"
     if path == "training.polish" and given is not None:
         return "polished" if given else "unpolished"
     if path == "points.train":
         return RULES.get(str(given), short(given))
     if path in SPEAK_FOR_THEMSELVES and given is not None:
         return short(given)
-    return f"{name(path)} {short(given)}"
+    return f"{name(path)} {short(given, powers)}"
 
 
 def axis_label(path: str) -> str:
