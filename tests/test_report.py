@@ -200,16 +200,32 @@ class TestAnswer:
         rows[1] |= {"usable": 3, "undefined": "2 collapsed"}
         first, second = answers.sentences(experiment, rows)
         assert (
-            "lies between 0.400 [0.300, 0.500] (depth 3) and 0.900 [0.800, 1.000] (depth 2, 3 of 5 usable) over 4 cells"
-            in first
+            "lies between 0.400 [0.300, 0.500] (depth 3) and 0.900 [0.800, 1.000] (depth 2, 3 of 5 usable), whose intervals "
+            "do not overlap, over 4 cells" in first
         )
         assert (
-            ", 0.700 [0.600, 0.800] at depth 1, 0.500 [0.400, 0.600] at depth 4 (95% crossed bootstrap over seeds)"
-            in first
+            " over 4 cells, 0.700 [0.600, 0.800] at depth 1, 0.500 [0.400, 0.600] at depth 4 (both ends: intervals overlap); "
+            "95% crossed bootstrap over seeds;" in first
         )
         assert "18 of 20 correlations are usable (2 collapsed)" in first
         assert "certified minimum" in first
         assert second.startswith("Each cell is a mean over 5 seeds and 1 test row, 200 of 200 removals")
+
+    def test_a_difference_within_intervals_is_said_to_be_one(self, experiment):
+        pearson = {"pearson": 0.9, "pearson_low": 0.3, "pearson_high": 0.99}
+        rows = [_row(spearman=0.97, **pearson), _row(**{"model.depth": 2, "spearman": 0.9}, **pearson)]
+        rows[1] |= {"pearson": 0.6}
+        first = answers.sentences(experiment, rows)[0]
+        assert "0.970 [0.870, 1.070] (depth 1), whose intervals overlap, over 2 cells;" in first
+        assert (
+            "the Pearson correlation lies between 0.600 [0.300, 0.990] (depth 2) and 0.900 [0.300, 0.990] (depth 1), whose "
+            "intervals overlap, over 2 cells;" in first
+        )
+        rows[0] |= {"spearman_low": math.nan, "resampled": "nothing"}
+        first = answers.sentences(experiment, rows)[0]
+        assert "whose intervals are not both known" in first
+        assert "bootstrap over nothing" not in first
+        assert "no interval, nothing being a sample, in 1 of 2 cells" in first
 
     def test_the_certified_protocol_leads_and_others_are_called_uncertified(self, experiment):
         rows = [_row(protocol="w", kind="warm", spearman=0.9), _row(protocol="c", spearman=0.2)]
@@ -231,7 +247,7 @@ class TestAnswer:
     def test_no_interval_is_said(self, experiment):
         row = _row(spearman=0.5, spearman_low=math.nan, spearman_high=math.nan, resampled="nothing")
         assert (
-            "is 0.500 in the one cell (no interval: nothing here is a sample)"
+            "is 0.500 in the one cell; no interval: nothing here is a sample;"
             in answers.sentences(experiment, [row])[0]
         )
 

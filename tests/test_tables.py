@@ -167,6 +167,19 @@ def test_what_estimators_share_is_counted_once(tmp_path):
     assert "2 of 120 removals of the others left out" in text
 
 
+def test_the_headline_compares_the_lowest_cell_with_the_highest(tmp_path):
+    experiment = synthetic.experiment({"model.depth": [1, 2]}, seeds=4)
+    near = synthetic.filled(Store(tmp_path, "near"), experiment)
+    far = synthetic.filled(
+        Store(tmp_path, "far"), experiment, noise=lambda t: 0.01 if t.swept["model.depth"] == 1 else 9.0
+    )
+    for store, said in ((near, "intervals overlap."), (far, "intervals do not overlap.")):
+        lines = [line for line in headline(experiment, store).splitlines() if line.endswith(said)]
+        assert [line.split(" lowest ")[0] for line in lines] == [
+            f"exact, stationary: {m}" for m in ("spearman", "pearson")
+        ]
+
+
 def test_removals_of_undefined_comparisons_are_not_counted(tmp_path):
     experiment = synthetic.experiment({}, seeds=3)
     store = Store(tmp_path, "synthetic")

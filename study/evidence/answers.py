@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ AGAINST = {
     "cold": "retraining from scratch, not certified",
     "warm": "further training from the trained network, not certified",
 }
+CORRELATIONS = ("spearman", "pearson")
 MOST_OTHERS = 3
 BOUNDED = ("pearson", "spearman", "kendall", "agreement", "overlap")  # metrics of at most one: shown to three decimals
 TEXTS = ("experiment", "trial", "estimator", "protocol", "kind", "undefined", "resampled")  # columns never of numbers
@@ -48,10 +50,11 @@ def sentences(experiment: Experiment, rows: Sequence[Row], done: int | None = No
 
     Rules. The first sentence is about the first estimator against the best founded protocol (ORDER): the lowest and the
     highest cell of the primary metric with their 95% intervals, by name; both ends of the axis if a single number is
-    swept; usable and total correlations, of a named cell too if not all are usable; cells without any; where the table
-    has them, cells with a single minimum behind their seeds, and cells inside the permutation band. The second says the
-    same, in short, of every other estimator and protocol; where there is none, it says over what the mean is taken. If
-    not all trials are `done`, that comes first.
+    swept; after every two cells whether their intervals overlap, for a difference within them is none that was shown;
+    the same of the other correlation; usable and total correlations, of a named cell too if not all are usable; cells
+    without any; where the table has them, cells with a single minimum behind their seeds, and cells inside the
+    permutation band. The second says the same, in short, of every other estimator and protocol; where there is none, it
+    says over what the mean is taken. If not all trials are `done`, that comes first.
     """
     ordered = series(rows)
     usable = [part for part in ordered if _defined(part.rows, experiment.primary)]
@@ -156,6 +159,15 @@ def extremes(part: Series, metric: str) -> tuple[Row, Row]:
     return min(defined, key=lambda row: number(row[metric])), max(defined, key=lambda row: number(row[metric]))
 
 
+def lowest_and_highest(part: Series, paths: list[str], metric: str) -> str:
+    """`exact, certified: Spearman lowest 0.4 [0.3, 0.5] (depth 3), highest …: intervals overlap`; empty of one cell."""
+    if len(_defined(part.rows, metric)) < 2:
+        return ""
+    low, high = extremes(part, metric)
+    ends = [f"{interval(row, metric)} ({cell_name(row, paths, part.rows)})" for row in (low, high)]
+    return f"{part.name}: {metric} lowest {ends[0]}, highest {ends[1]}{': ' * (low is not high)}{overlap(low, high, metric)}."
+
+
 def reasons(rows: Iterable[Row]) -> dict[str, int]:
     """Undefined correlations by reason, over all rows."""
     counts: dict[str, int] = {}
@@ -177,24 +189,33 @@ def _so_far(experiment: Experiment, done: int | None) -> str:
 
 
 def _opening(part: Series, paths: list[str], metric: str) -> str:
-    first = part.rows[0]
     against = AGAINST.get(part.kind, part.kind)
     subject = (
         f"Against {against} (protocol “{part.protocol}”), the mean {metric.capitalize()} correlation of "
         f"{part.estimator} predictions"
     )
-    pieces = [f"{subject} {_range(part, paths, metric)}{_ends(part, paths, metric)}{_level(first)}"]
+    pieces = [f"{subject} {_range(part, paths, metric)}{_ends(part, paths, metric)}", *_level(part.rows)]
+    pieces += [
+        f"the {other.capitalize()} correlation {_range(part, paths, other)}" for other in _secondary(part, metric)
+    ]
     pieces.append(_usable(part.rows))
     if empty := len(part.rows) - len(_defined(part.rows, metric)):
         pieces.append(f"{empty} of {len(part.rows)} cells have no usable correlation")
-    lone = sum(number(row.get("minima")) == 1 and number(row["seeds"]) > 1 for row in part.rows)
-    if lone:
-        pieces.append(
-            f"in {lone} of {len(part.rows)} cells all usable seeds reached the same minimum, which is one observation"
-        )
+    pieces += _lone(part.rows)
     if (inside := _inside_band(part.rows, metric)) is not None:
         pieces.append(f"{inside} of {len(part.rows)} cells lie inside the band of shuffled rows")
     return "; ".join(pieces) + "."
+
+
+def _secondary(part: Series, metric: str) -> list[str]:
+    return [name for name in CORRELATIONS if name != metric and _defined(part.rows, name)]
+
+
+def _lone(rows: Sequence[Row]) -> list[str]:
+    lone = sum(number(row.get("minima")) == 1 and number(row["seeds"]) > 1 for row in rows)
+    if not lone:
+        return []
+    return [f"in {lone} of {len(rows)} cells all usable seeds reached the same minimum, which is one observation"]
 
 
 def _range(part: Series, paths: list[str], metric: str) -> str:
@@ -202,32 +223,54 @@ def _range(part: Series, paths: list[str], metric: str) -> str:
     if len(part.rows) == 1:
         return f"is {interval(low, metric)} in the one cell"
     names = [f"{interval(row, metric)} ({cell_name(row, paths, part.rows)}{_partly(row)})" for row in (low, high)]
-    return f"lies between {names[0]} and {names[1]} over {len(part.rows)} cells"
+    found = overlap(low, high, metric)
+    return f"lies between {names[0]} and {names[1]}{found and f', whose {found},'} over {len(part.rows)} cells"
 
 
-def _partly(row: Row) -> str:
+def overlap(first: Row, second: Row, metric: str) -> str:
+    """Whether the intervals of two cells overlap, in words; empty for one and the same cell."""
+    if first is second:
+        return ""
+    ends = [number(row.get(f"{metric}_{end}")) for row in (first, second) for end in ("low", "high")]
+    if any(map(math.isnan, ends)):
+        return "intervals are not both known"
+    return "intervals overlap" if ends[0] <= ends[3] and ends[2] <= ends[1] else "intervals do not overlap"
+
+
+def _partly(row: Row, form: str = ", {}") -> str:
     """A cell is never named without saying that only some of it is usable."""
     usable, all_of_it = total([row], "usable"), total([row], "total")
-    return "" if usable == all_of_it else f", {usable} of {all_of_it} usable"
+    return "" if usable == all_of_it else form.format(f"{usable} of {all_of_it} usable")
 
 
 def _ends(part: Series, paths: list[str], metric: str) -> str:
-    """Both ends of the axis, where exactly one number is swept and neither end was just named."""
+    """Both ends of the axis, where exactly one number is swept and not both ends were just named."""
     axes = varying(part.rows, paths)
     if len(axes) != 1 or not all(is_number(row[axes[0]]) for row in part.rows):
         return ""
-    ordered = sorted(part.rows, key=lambda row: number(row[axes[0]]))
-    named = extremes(part, metric)
-    left = [row for row in (ordered[0], ordered[-1]) if all(row is not other for other in named)]
-    return "".join(f", {interval(row, metric)} at {cell_name(row, paths, part.rows)}{_partly(row)}" for row in left)
-
-
-def _level(row: Row) -> str:
-    if math.isnan(number(row.get("level"))):
+    ordered = sorted(_defined(part.rows, metric), key=lambda row: number(row[axes[0]]))
+    ends, named = (ordered[0], ordered[-1]), extremes(part, metric)
+    left = [row for row in ends if all(row is not other for other in named)]
+    if not left:
         return ""
-    if row.get("resampled") == "nothing":
-        return " (no interval: nothing here is a sample)"
-    return f" ({number(row['level']):.0f}% crossed bootstrap over {row.get('resampled', 'seeds')})"
+    texts = [f", {interval(row, metric)} at {cell_name(row, paths, part.rows)}{_partly(row, ' ({})')}" for row in left]
+    found = overlap(*ends, metric)
+    return "".join(texts) + (found and f" (both ends: {found})")
+
+
+def _level(rows: Sequence[Row]) -> list[str]:
+    """What was resampled, from most cells; in how many less."""
+    if math.isnan(number(rows[0].get("level"))):
+        return []
+    counts = Counter(str(row.get("resampled", "seeds")) for row in rows)
+    kinds = sorted(counts, key=lambda kind: (kind == "nothing", -counts[kind]))
+    if kinds == ["nothing"]:
+        return ["no interval: nothing here is a sample"]
+    parts = [f"{number(rows[0]['level']):.0f}% crossed bootstrap over {kinds[0]}"]
+    for kind in kinds[1:]:
+        less = "no interval, nothing being a sample," if kind == "nothing" else f"over {kind} only"
+        parts.append(f"{less} in {counts[kind]} of {len(rows)} cells")
+    return [", ".join(parts)]
 
 
 def _usable(rows: Sequence[Row]) -> str:
@@ -242,7 +285,9 @@ def _others(first: Series, others: list[Series], paths: list[str], metric: str) 
         against = "the same" if part.protocol == first.protocol else AGAINST.get(part.kind, part.kind)
         named = f"for {part.estimator} predictions against {against} (“{part.protocol}”)"
         if _defined(part.rows, metric):
-            parts.append(f"{named} it {_range(part, paths, metric)}, {_usable(part.rows)}")
+            parts.append(
+                ", ".join([f"{named} it {_range(part, paths, metric)}", _usable(part.rows), *_lone(part.rows)])
+            )
         else:
             parts.append(f"{named} none of {total(part.rows, 'total'):,} correlations is usable")
     if len(others) > MOST_OTHERS:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from study.evidence import answers
 from study.evidence.cells import cell_paths
 from study.evidence.store import Store
 from study.evidence.tables import Tables
@@ -27,7 +28,8 @@ def text(tables: Tables) -> str:
     experiment, cells = tables.experiment, tables.cells
     lines = [f"{experiment.name}: {experiment.question}".removesuffix(": "), _presence(tables)]
     if len(cells):
-        lines += ["", *_rows(cells, cell_paths(experiment.swept_paths), experiment.primary), "", *_notes(tables)]
+        paths = cell_paths(experiment.swept_paths)
+        lines += ["", *_rows(cells, paths, experiment.primary), "", *_notes(tables), *_spread(tables, paths)]
     return "\n".join(lines)
 
 
@@ -64,6 +66,14 @@ def _notes(tables: Tables) -> list[str]:
     return [*notes, *_undefined(tables.agreement), *_left_out(tables.agreement)]
 
 
+def _spread(tables: Tables, paths: list[str]) -> list[str]:
+    """Lowest and highest cell of each correlation, and whether their intervals tell them apart."""
+    rows: list[Any] = tables.cells.to_dict("records")
+    metrics = sorted(answers.CORRELATIONS, key=lambda name: name != tables.experiment.primary)
+    found = [answers.lowest_and_highest(part, paths, metric) for part in answers.series(rows) for metric in metrics]
+    return list(filter(None, found))
+
+
 def _undefined(agreement: pd.DataFrame) -> list[str]:
     """One comparison is one trial and test row against one protocol, however many estimators share its fate."""
     found = agreement[[*COMPARISON, "undefined"]].drop_duplicates()
@@ -72,7 +82,7 @@ def _undefined(agreement: pd.DataFrame) -> list[str]:
         return []
     reasons = ", ".join(f"{number} {reason}" for reason, number in counts.items())
     total = len(found[COMPARISON].drop_duplicates())
-    return [f"Undefined: {reasons}, of {total} comparisons (trial × test row × protocol)."]
+    return [f"Undefined: {reasons}, of {total:,} comparisons (trial × test row × protocol)."]
 
 
 def _left_out(agreement: pd.DataFrame) -> list[str]:
@@ -82,7 +92,7 @@ def _left_out(agreement: pd.DataFrame) -> list[str]:
     left_out = int(rows["rows_total"] - rows["rows_used"])
     if not left_out:
         return []
-    return [f"{left_out} of {rows['rows_total']} removals of the others left out: not certified, or not finite."]
+    return [f"{left_out:,} of {rows['rows_total']:,} removals of the others left out: not certified, or not finite."]
 
 
 def _mean(mean: float, low: float, high: float) -> str:
