@@ -1,5 +1,6 @@
 """Sweeps on processes: interrupted, killed, doubled, distributed; what is stored is always the same."""
 
+import asyncio
 import os
 import random
 import shutil
@@ -15,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from study import interrupts, trials
+from study import interrupts, trials, workers
 from study.errors import StudyError
 from study.evidence.store import Store
 from study.progress import Progress, duration
@@ -129,6 +130,14 @@ def test_ctrl_c_while_figures_are_drawn(tmp_path: Path) -> None:
         [line] = filter(None, errors.splitlines())
         assert line.startswith("interrupted: ")
         assert again in line
+
+
+def test_a_worker_that_is_slow_to_die_breaks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def slow(*_: object, **__: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(workers.Nanny, "close", slow)
+    assert asyncio.run(workers.DeafNanny.close(object.__new__(workers.DeafNanny))) == "OK"
 
 
 def test_a_process_that_ignores_interrupts_goes_on_doing_so() -> None:
