@@ -31,15 +31,14 @@ def installed() -> str | None:
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
-def visit(page: Path, *scripts: str) -> Visit:
-    """Open the file and evaluate each script in turn."""
+def visit(page: Path, *scripts: str, width: int = 1300) -> Visit:
+    """Open the file in a window `width` pixels wide and evaluate each script in turn."""
     with tempfile.TemporaryDirectory() as profile:
         command = [str(installed()), *FLAGS[:-1], f"--user-data-dir={profile}", FLAGS[-1]]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            return asyncio.run(
-                asyncio.wait_for(_visit(_socket(Path(profile)), page.resolve().as_uri(), scripts), LONGEST)
-            )
+            visited = _visit(_socket(Path(profile)), page.resolve().as_uri(), scripts, width)
+            return asyncio.run(asyncio.wait_for(visited, LONGEST))
         finally:
             process.terminate()
             process.wait(timeout=LONGEST)
@@ -59,10 +58,12 @@ def _socket(profile: Path) -> str:
     raise TimeoutError("Chromium did not open its debugging port")
 
 
-async def _visit(address: str, page: str, scripts: tuple[str, ...]) -> Visit:
+async def _visit(address: str, page: str, scripts: tuple[str, ...], width: int) -> Visit:
     found, connection = Visit(), await websocket_connect(address)
     for number, domain in enumerate(("Page", "Runtime", "Log", "Network"), start=1):
         await _call(connection, found, number, f"{domain}.enable")
+    window = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    await _call(connection, found, 9, "Emulation.setDeviceMetricsOverride", **window)
     await _call(connection, found, 10, "Page.navigate", url=page)
     while (await _message(connection, found)).get("method") != "Page.loadEventFired":
         pass

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from study.evidence import answers, displays, report, summaries
+from study.evidence import answers, cell_tables, displays, report, summaries
 from study.evidence.store import Store
 from study.evidence.tables import Tables
 from tests import browser, spoken
@@ -122,13 +122,14 @@ def test_a_page_without_any_usable_number(tmp_path):
 
 def test_columns_that_come_later_are_shown(made):
     tables, _ = made
+    place = np.arange(len(tables.cells)) // 2  # among the cells of one protocol
     cells = tables.cells.assign(
         kendall=0.5, kendall_low=0.4, kendall_high=0.625, spearman_band_low=-0.125, spearman_band_high=0.25,
-        minima=np.arange(len(tables.cells)) % 3 + 1, novelty="new",
-        novel_error=1.5e-5 * (np.arange(len(tables.cells)) % 2), novel_error_low=1e-5, novel_error_high=2e-5,
-        novel_mean=np.arange(len(tables.cells)) / 7,
+        minima=place % 3 + 1, novelty="new",
+        novel_error=1.5e-5 * (place % 2), novel_error_low=1e-5, novel_error_high=2e-5,
+        novel_mean=place / 7,
     )  # fmt: skip
-    main, further = displays.cells(tables.experiment, cells)
+    main, _, further, _ = cell_tables.cells(tables.experiment, cells)
     shown = {column.label: [row[place].text for row in main.rows] for place, column in enumerate(main.columns)}
     assert shown["kendall"][0] == "0.500 [0.400, 0.625]"
     assert shown["spearman of shuffled rows"][0] == "-0.125 to 0.250"
@@ -137,10 +138,38 @@ def test_columns_that_come_later_are_shown(made):
     assert further.rows[1][-2].text == "1.5e-05 [1e-05, 2e-05]"
     labels = [column.label for column in (*main.columns, *further.columns)]
     assert not any(label.endswith(("low", "high")) for label in labels)
-    assert any("distinct minima" in note for note in main.notes)
     assert any("novelty new" in note for note in main.notes)
     sentence = answers.sentences(tables.experiment, cells.to_dict("records"))[0]
     assert "0 of 6 cells lie inside the band of shuffled rows" in sentence
+
+
+def test_every_protocol_has_a_table_of_its_own_and_terms_are_explained(made):
+    tables, path = made
+    found = cell_tables.cells(tables.experiment, tables.cells)
+    assert [table.caption for table in found] == [
+        f"{kind} by cell, protocol “{name}”"
+        for kind in ("Correlations", "Further metrics")
+        for name in ("stationary", "warm")
+    ]
+    for table in found[:2]:
+        assert [column.label for column in table.columns[:5]] == [
+            "depth",
+            "weight_decay",
+            "estimator",
+            "usable",
+            "minima",
+        ]
+        assert all(column.meaning for column in table.columns[3:])
+        assert "slope median" in [column.label for column in table.columns]
+        assert len(table.rows) == 12
+    notes = [note for table in found for note in table.notes]
+    for term in ("usable", "minima"):
+        assert sum(note.startswith(f"{term}: ") for note in notes) == 1
+        assert cell_tables.MEANINGS[term] in Page(path.read_text()).text
+    for stem in ("overview", "spearman_against_model_depth"):
+        assert "usable comparisons (one trial and test row each, whose correlation is defined)" in report._caption(stem)
+    assert "median" in report._caption("overview")
+    assert "median" in report._caption("predicted_vs_actual_exact_warm")
 
 
 def test_the_index_names_every_experiment(made, tmp_path):
@@ -322,3 +351,22 @@ def test_a_browser_opens_sorts_and_asks_for_nothing(made):
     assert seen.complaints == []
     assert [address for address in seen.requests if not address.startswith(("file:", "data:"))] == []
     assert len([address for address in seen.requests if address.startswith("file:")]) == 1
+
+
+CUT_OFF = """[...document.querySelectorAll('.wide')].filter(wide => wide.scrollWidth > wide.clientWidth && (
+  wide.previousElementSibling.hidden || getComputedStyle(wide).overflowX !== 'auto'
+  || getComputedStyle(wide).backgroundImage === 'none')).length"""
+SEEN = """[...document.querySelectorAll('section#agreement table')].slice(0, 2).every(table =>
+  [...table.tHead.rows[0].cells].find(cell => cell.textContent === 'pearson').getBoundingClientRect().right
+  <= table.parentElement.getBoundingClientRect().right)"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(browser.installed() is None, reason="no Chromium is installed")
+@pytest.mark.parametrize("width", [1300, 700])
+def test_what_a_window_cuts_off_can_be_scrolled_to_and_says_so(made, width):
+    fits = "document.documentElement.scrollWidth <= innerWidth"
+    hinted = "[...document.querySelectorAll('.hint')].filter(hint => !hint.hidden).length > 0"
+    seen = browser.visit(made[1], "innerWidth", fits, CUT_OFF, SEEN, hinted, width=width)
+    assert seen.results == [width, True, 0, width == 1300, True]
+    assert seen.complaints == []

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from study.evidence import answers, displays, files, summaries
+from study.evidence import answers, cell_tables, displays, files, summaries
 from study.evidence.store import Store
 from study.evidence.tables import Tables
 from study.progress import duration
@@ -27,15 +27,21 @@ if TYPE_CHECKING:
 PAGE = "report.html"
 INDEX = "index.html"
 LARGEST_SVG = 600_000  # bytes; beyond it the PNG stands in
+USABLE = "usable comparisons (one trial and test row each, whose correlation is defined)"
 CAPTIONS = {
-    r"overview": "The experiment on one page.",
+    r"overview": "The experiment on one page. Shown pair by pair is the cell of median primary correlation, of the best founded "
+    f"protocol and the first estimator. Correlations are means over {USABLE}.",
     r"(spearman|pearson|kendall)_against_test_loss": "Agreement ({}) of each test row against its loss.",
-    r"(spearman|pearson|kendall)_against_(\w+)": "Mean agreement ({}) over usable comparisons against {}, with 95% "
-    "intervals; usable/total is written where not all are.",
-    r"top_eigenvalue_against_(\w+)": "Largest eigenvalue of the Hessian of the trained networks against {}.",
-    r"parameter_change_against_(\w+)": "How far removal moves the parameters, predicted and actual, against {}.",
-    r"predicted_vs_actual_(.+)": "Actual against predicted changes, {}: one point per removed row that the agreement "
-    "counts; the line is equality.",
+    r"(spearman|pearson|kendall)_against_(\w+)": f"Mean correlation ({{}}) over {USABLE} against {{}}. Bars are 95% "
+    "intervals, in which seeds that reached one minimum count as one; usable of all is written where not all are. Grey: "
+    "where 95% of the means lie when predictions are given to the wrong rows.",
+    r"top_eigenvalue_against_(\w+)": "Largest eigenvalue of the Hessian of the trained networks against {}: one network "
+    "each, and their median.",
+    r"parameter_change_against_(\w+)": "How far removal moves the parameters, predicted and actual, against {}: medians and "
+    "quartiles over seeds and removals.",
+    r"predicted_vs_actual_(.+)": "Actual against predicted changes, {}: one point per seed, test row and removal that the "
+    "agreement counts; the line is equality. ρ and r are means of the Spearman and Pearson correlations of single "
+    "comparisons, the slope is the median of theirs.",
 }
 ENLARGED = 1.35  # of figures made for a paper's column
 INTERVAL = re.compile(r" \[(-?[\d.]+), ")
@@ -76,7 +82,7 @@ def page(tables: Tables, figures: Iterable[Path] = ()) -> str:
         status=f"{done:,} of {trials:,} trials. Primary metric, named beforehand: {experiment.primary}.{damaged}",
         unfinished=done < trials,
         answer=answers.sentences(experiment, rows, done),
-        cells=displays.cells(experiment, tables.cells),
+        cells=cell_tables.cells(experiment, tables.cells),
         figures=[_figure(path) for path in _chosen(figures)],
         certificates=displays.certificates(tables),
         flags=displays.flags(summaries.flags(readings), sizes),
