@@ -252,6 +252,16 @@ def test_pairs_are_drawn_on_equal_axes_and_outliers_counted():
     np.testing.assert_array_equal(axes.collections[0].get_offsets(), kept)
 
 
+def test_one_large_change_in_every_trial_is_no_outlier():
+    generator = np.random.default_rng(0)
+    predicted = generator.uniform(-0.1, 0.1, size=1490)
+    table = pd.DataFrame({"predicted": predicted, "actual": predicted})
+    table.loc[:7, "actual"] = -0.6  # 8 of 1490
+    axes = plots.predicted_vs_actual(table, Figure().subplots())
+    assert axes.get_xlim()[0] < -0.6
+    assert not axes.texts
+
+
 def test_pairs_fill_their_axes_and_few_ticks_name_them():
     table = pd.DataFrame({"predicted": [-0.24, -0.1, 0.02], "actual": [-1.4, -0.5, 0.03]})
     axes = plots.predicted_vs_actual(table, Figure().subplots())
@@ -409,6 +419,17 @@ def test_the_cell_of_the_overview_is_that_of_median_agreement(tmp_path):
     assert cell["spearman"] == own["spearman"].median()
     with style.applied():
         assert any(rule in text.get_text() for text, _ in _texts(overview.figure(material)))
+
+
+def test_certificates_of_the_overview_are_those_of_certified_removals(tmp_path):
+    def spoil(trial, record):
+        record.arrays["certificate/stationary/certified"][3] = False
+        record.arrays["certificate/stationary/delta_error"][3] = 3e-7
+
+    material = Material(_varied(tmp_path, DEPTHS, spoil, protocols=("warm", "stationary")))
+    warm, certified = overview._checks(material)[1:]
+    assert warm[1:6] == ["9", "9/9", "–", "–", "–"]
+    assert certified[1:6] == ["9", "9/9", "261/270", "10⁻¹⁰", "10⁻¹⁰"]
 
 
 def test_values_that_a_protocol_was_never_to_have_are_marked(tmp_path):

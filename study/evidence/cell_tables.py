@@ -81,9 +81,9 @@ class _Part:
         words = [name for name in self._numbers() if not pd.api.types.is_numeric_dtype(self.table[name])]
         first = [name for name in self.shown if name in FIRST]
         counted = Column("removals counted", meaning=MEANINGS["removals counted"])
-        shown = [*self._leading(), *self._of([*sorted(first, key=lambda name: name != "minima"), *words])]
-        shown.append((counted, fractions(self.table["rows_used"], self.table["rows_total"])))
-        return Table(f"Correlations by cell{self.name}", *across(shown), notes=self._notes())
+        removals = fractions(self.table["rows_used"], self.table["rows_total"])
+        shown = [*self._leading(), *self._of(sorted(first, key=lambda name: name != "minima")), (counted, removals)]
+        return Table(f"Correlations by cell{self.name}", *across([*shown, *self._of(words)]), notes=self._notes())
 
     def further(self) -> Table | None:
         names = [name for name in self._numbers() if pd.api.types.is_numeric_dtype(self.table[name])]

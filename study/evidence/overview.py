@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from study.evidence import drawing, lines, style, wording
+from study.evidence import drawing, lines, style, summaries, wording
 from study.evidence.lines import Line, Panel
 from study.evidence.material import Material
 from study.evidence.readings import SEPARATOR
@@ -148,16 +148,18 @@ def _mean(cell: pd.Series, metric: str) -> str:
 
 
 def _checks(material: Material) -> list[list[str]]:
-    """A row per protocol: trials, certified networks and removals, the largest errors, and flags."""
-    rows = [["", "trials", "networks certified", "removals certified", "largest ‖∇J‖", "largest error of Δ", "flags"]]
+    """A row per protocol: trials, certified networks and removals, the largest errors of the certified, and flags."""
+    rows = [["", "trials", "networks certified", "removals certified", "their largest ‖∇J‖", "and error of Δ", "flags"]]
+    found = {row["protocol"]: row for row in summaries.certificates(material.tables.readings, [])}
     table = material.tables.trials
     for panel in material.panels:
-        own = table[table["protocol"] == panel.protocol]
-        certifies = own["removals_certified"].notna().any()
+        own = found[panel.protocol]
+        certified = own["removals certified"]
         rows.append([
-            panel.title, str(len(own)), _of(int(own["base_certified"].fillna(False).astype(bool).sum()), len(own)),
-            _of(int(own["removals_certified"].sum()), int(own["removals"].sum())) if certifies else "–",
-            _largest(own["max_gradient_norm"]), _largest(own["max_delta_error"]), _flags(material, own, panel.protocol),
+            panel.title, str(own["trials"]), _of(own["trained certified"], own["trials"]),
+            "–" if certified is None else _of(certified, own["removals"]),
+            _largest(own["largest gradient norm"]), _largest(own["largest delta_error"]),
+            _flags(material, table[table["protocol"] == panel.protocol], panel.protocol),
         ])  # fmt: skip
     return rows
 
@@ -212,6 +214,5 @@ def _many(count: int, thing: str) -> str:
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
-def _largest(values: pd.Series) -> str:
-    known = values.dropna()
-    return wording.number(float(f"{known.max():.1e}"), powers=True) if len(known) else "–"
+def _largest(value: float | None) -> str:
+    return "–" if value is None else wording.number(float(f"{value:.1e}"), powers=True)

@@ -17,7 +17,7 @@ from study.evidence.scales import Scale
 from study.evidence.style import Look
 
 MOST_POINTS = 6_000  # more than a panel can show
-FAR = 2.5  # times the 99.5% quantile of the changes: beyond it a point is an outlier of its panel
+FAR = 10.0  # times the 99.5% quantile of the changes: beyond it a point would leave no room for the others
 DODGE = 0.72  # of a step: how far the lines of a panel stand apart together
 COUNT_ROW = 0.078  # height of one row of counts below the correlations, as a part of their axis
 PUBLISHED_ASIDE = 8.0  # points between a published value and the leftmost of our own
@@ -117,8 +117,8 @@ def predicted_vs_actual(table: pd.DataFrame, axes: Axes, colour: str = "black", 
         axis.set_ticks(tick)
     ticks.power_of_ten(axes, float(np.abs(tick).max()))
     if beyond := int((~near).sum()):
-        axes.text(0.98, 0.02, f"{beyond} beyond", transform=axes.transAxes, ha="right", va="bottom",
-                  fontsize=style.SMALL, color=style.NOTE)  # fmt: skip
+        axes.text(0.98, 0.03, f"{beyond} beyond", transform=axes.transAxes, ha="right", va="bottom", color=style.NOTE,
+                  fontsize=style.SMALL, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8})  # fmt: skip
     return axes
 
 

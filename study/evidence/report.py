@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from study.evidence import answers, cell_tables, displays, files, summaries
+from study.evidence import answers, cell_tables, displays, files, summaries, wording
 from study.evidence.store import Store
 from study.evidence.tables import Tables
 from study.progress import duration
@@ -31,8 +31,8 @@ USABLE = "usable comparisons (one trial and test row each, whose correlation is 
 CAPTIONS = {
     r"overview": "The experiment on one page. Shown pair by pair is the cell of median primary correlation, of the best founded "
     f"protocol and the first estimator. Correlations are means over {USABLE}.",
-    r"(spearman|pearson|kendall)_against_test_loss": "Agreement ({}) of each test row against its loss.",
-    r"(spearman|pearson|kendall)_against_(\w+)": f"Mean correlation ({{}}) over {USABLE} against {{}}. Bars are 95% "
+    r"(spearman|pearson|kendall)_against_test_loss": "{} correlation of each test row against its loss.",
+    r"(spearman|pearson|kendall)_against_(\w+)": f"Mean {{}} correlation over {USABLE} against {{}}. Bars are 95% "
     "intervals, in which seeds that reached one minimum count as one; usable of all is written where not all are. Grey: "
     "where 95% of the means lie when predictions are given to the wrong rows.",
     r"top_eigenvalue_against_(\w+)": "Largest eigenvalue of the Hessian of the trained networks against {}: one network "
@@ -180,7 +180,8 @@ def _caption(stem: str) -> str:
     """From what the file is called; a figure that is not known here is called by its name."""
     for pattern, caption in CAPTIONS.items():
         if match := re.fullmatch(pattern, stem):
-            return caption.format(*(part.replace("_", " ") for part in match.groups()))
+            parts = [wording.METRICS.get(part, part.replace("_", " ")) for part in match.groups()]
+            return caption.format(*parts)
     words = stem.replace("_", " ")
     return f"{words[:1].upper()}{words[1:]}."
 
