@@ -15,9 +15,9 @@ import numpy as np
 from scipy.special import ndtr, stdtrit
 
 from benchmarks.report import report
-from study.evidence import intervals
-from study.evidence.bootstrap import Sampled, crossed_bootstrap
-from study.evidence.metrics import compared, measured
+from study.evidence.statistics import intervals
+from study.evidence.statistics.bootstrap import Sampled, crossed_bootstrap
+from study.evidence.statistics.metrics import compared, measured
 
 METRICS = ("pearson", "spearman")
 DRAWS = 400

@@ -126,7 +126,7 @@ def _option(results: str) -> str:
 
 def _finish(experiment: Any, store: Any, command: str) -> None:
     """Tables, figures and the headline at the end of a run; `command` rebuilds those of the spec."""
-    from study.evidence import headline
+    from study.evidence.tables import headline
 
     changed = " ".join(f"--set {override}" for override in experiment.overrides)
     try:
@@ -257,7 +257,7 @@ def _derive(spec: str, results: str, figures: bool) -> None:
 @RESULTS
 def export(spec: str, out: str, table: str, results: str) -> None:
     """Write one table of an experiment: every pair of training row and test row, or every trial."""
-    from study.evidence import export as exporting
+    from study.evidence.tables import export as exporting
 
     experiment, store = _experiment(spec, results)
     _need_records(experiment, store)
@@ -313,7 +313,7 @@ def report(specs: tuple[str, ...], results: str) -> None:
 @RESULTS
 def cite(spec: str, results: str) -> None:
     """Print and write what a paper needs: sentences with intervals, LaTeX numbers and table, BibTeX, trial keys."""
-    from study.evidence import cite as citing
+    from study.evidence.report import cite as citing
     from study.evidence.tables import Tables
 
     experiment, store = _experiment(spec, results)
@@ -341,7 +341,7 @@ def list_(results: str) -> None:
     """The specs in experiments/ and how far each has come."""
     from study import trials
     from study.errors import StudyError
-    from study.evidence import answers
+    from study.evidence.report import answers
     from study.evidence.store import Store
 
     for path in sorted(Path("experiments").rglob("*.toml")):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from study.evidence.agreement import pearson, spearman
+from study.evidence.statistics.agreement import pearson, spearman
 
 
 def test_correlations_are_scipys_with_sign_and_ties():

@@ -57,6 +57,23 @@ def test_estimators_and_protocols_never_meet() -> None:
             assert not touches(names, "study.compute.estimators")
 
 
+@pytest.mark.parametrize(
+    ("part", "never"),
+    [
+        ("statistics", ["files", "store", "readings", "lookup", "tables", "figures", "report"]),
+        ("tables", ["figures", "report"]),
+        ("figures", ["report"]),
+        ("report", ["figures"]),
+    ],
+)
+def test_evidence_flows_from_statistics_and_tables_to_figures_and_report(part: str, never: list[str]) -> None:
+    files = sorted((ROOT / "study" / "evidence" / part).glob("*.py"))
+    assert len(files) > 4
+    for path in files:
+        names = imported(path, inside_functions=True)
+        assert not [other for other in never if touches(names, f"study.evidence.{other}")], path
+
+
 def test_specs_come_before_everything() -> None:
     for path in (ROOT / "study" / "specs").glob("*.py"):
         names = imported(path, inside_functions=True)

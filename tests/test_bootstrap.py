@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from study.evidence import counted, metrics
-from study.evidence.bootstrap import METRICS, Sampled, crossed_bootstrap
-from study.evidence.intervals import Axis, interval
+from study.evidence.statistics import counted, metrics
+from study.evidence.statistics.bootstrap import METRICS, Sampled, crossed_bootstrap
+from study.evidence.statistics.intervals import Axis, interval
 
 
 def _values(generator, shape=(6, 15), missing=0.2):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import study
-from study.evidence import answers, bibliography, cite, latex
+from study.evidence.report import answers, bibliography, cite, latex
 from study.evidence.tables import Tables
 from tests import spoken
 

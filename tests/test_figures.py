@@ -14,10 +14,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from study.evidence import drawing, figures, lines, overview, plots, published, scales, style, wording
-from study.evidence.material import Material
+from study.evidence import figures
+from study.evidence.figures import drawing, lines, overview, plots, published, scales, style, wording
+from study.evidence.figures.material import Material
+from study.evidence.figures.style import Look
 from study.evidence.store import Store
-from study.evidence.style import Look
 from study.evidence.tables import Tables
 from tests import synthetic
 from tests.experiments import ROOT

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from study.evidence import metrics, ties
-from study.evidence.kendall import inversions
+from study.evidence.statistics import metrics, ties
+from study.evidence.statistics.kendall import inversions
 
 
 def _pairs(seed=0, shape=(6, 20), missing=0.0):

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from study.evidence import metrics
-from study.evidence.agreement import pearson, spearman
-from study.evidence.permutation import bands, permuted_sums
+from study.evidence.statistics import metrics
+from study.evidence.statistics.agreement import pearson, spearman
+from study.evidence.statistics.permutation import bands, permuted_sums
 
 
 def test_the_band_is_that_of_the_slow_loop():
@@ -23,7 +23,7 @@ def test_blocks_of_columns_change_nothing(monkeypatch):
     a, b = generator.normal(size=(2, 3, 11))
     orders = generator.permuted(np.broadcast_to(np.arange(11), (6, 11)), axis=1)
     expected = [(a[:, order] * b).sum() for order in orders]
-    monkeypatch.setattr("study.evidence.permutation.BLOCK", 40)
+    monkeypatch.setattr("study.evidence.statistics.permutation.BLOCK", 40)
     assert permuted_sums(a, b, orders) == pytest.approx(expected)
 
 

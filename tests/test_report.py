@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from study.evidence import answers, cell_tables, displays, report, summaries
+from study.evidence import report
+from study.evidence.report import answers, cell_tables, displays, summaries
 from study.evidence.store import Store
 from study.evidence.tables import Tables
 from tests import browser, spoken

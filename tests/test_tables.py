@@ -12,11 +12,11 @@ from scipy import stats
 
 from study import trials as real_trials
 from study.errors import StudyError
-from study.evidence import comparisons, tables
-from study.evidence.export import export
-from study.evidence.headline import headline
+from study.evidence import tables
 from study.evidence.store import Store
-from study.evidence.tables import Tables
+from study.evidence.tables import Tables, comparisons
+from study.evidence.tables.export import export
+from study.evidence.tables.headline import headline
 from tests import synthetic
 
 PAIRS = ["experiment", "trial", "seed", "model.depth", "estimator", "protocol", "train_row", "test_row",
@@ -533,7 +533,8 @@ def test_a_real_experiment_fits(tmp_path):
 BLOCKED = """
 import sys
 sys.modules["torch"] = None
-from study.evidence import export, figures, headline, tables
+from study.evidence import figures, tables
+from study.evidence.tables import export, headline
 from study.evidence.store import Store
 from tests import synthetic
 experiment = synthetic.experiment(seeds=2)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from study.evidence import kendall, ties
-from study.evidence.agreement import is_defined, product_moment, ranks
+from study.evidence.statistics import kendall, ties
+from study.evidence.statistics.agreement import is_defined, product_moment, ranks
 
 MOST_TOP = 10  # rows at most in the overlap of the largest
 

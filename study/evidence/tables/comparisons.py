@@ -8,9 +8,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 import pandas as pd
 
-from study.evidence import metrics
-from study.evidence.agreement import FEWEST, is_defined, pearson, spearman
 from study.evidence.readings import Block, Readings, leading, positions
+from study.evidence.statistics import metrics
+from study.evidence.statistics.agreement import FEWEST, is_defined, pearson, spearman
 
 LABELS = ("estimator", "protocol", "kind", "test_row", "rows_used", "rows_total")
 MAIN = ("kendall", "slope", "intercept", "sign_agreement", "mean_absolute_error", "top_k_overlap")

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from study.evidence import scales, wording
-from study.evidence.cells import cell_paths
+from study.evidence.figures import scales, wording
+from study.evidence.figures.style import FILLS, LINES, MARKERS, Look, estimator_colour, protocol_colour, shade
 from study.evidence.readings import Readings, swept_values
-from study.evidence.style import FILLS, LINES, MARKERS, Look, estimator_colour, protocol_colour, shade
+from study.evidence.tables.cells import cell_paths
 
 MOST_LINES = 8  # of a panel: more cannot be told apart
 ESTIMATOR = "estimator"  # stands for the axis where nothing is swept

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from study.evidence.lines import Sweep, key
+from study.evidence.figures.lines import Sweep, key
 from study.evidence.readings import Block, Readings, leading, positions
 
 QUARTILES = (0.25, 0.5, 0.75)

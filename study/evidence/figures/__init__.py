@@ -13,9 +13,10 @@ from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from study.evidence import drawing, files, lines, overview, style, wording
-from study.evidence.lines import Line, Panel, swept_axis
-from study.evidence.material import Material
+from study.evidence import files
+from study.evidence.figures import drawing, lines, overview, style, wording
+from study.evidence.figures.lines import Line, Panel, swept_axis
+from study.evidence.figures.material import Material
 from study.evidence.store import Store
 from study.evidence.tables import Tables
 

@@ -12,10 +12,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from study.evidence import drawing, lines, style, summaries, wording
-from study.evidence.lines import Line, Panel
-from study.evidence.material import Material
+from study.evidence.figures import drawing, lines, style, wording
+from study.evidence.figures.lines import Line, Panel
+from study.evidence.figures.material import Material
 from study.evidence.readings import SEPARATOR
+from study.evidence.report import summaries
 
 MOST_ROWS = 10  # of the headline
 MOST_COLUMNS = 3  # values of the axis in the headline

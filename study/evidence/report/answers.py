@@ -97,7 +97,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def cell_paths(experiment: Experiment) -> list[str]:
-    """The swept paths that tell cells apart, as `study.evidence.cells` does."""
+    """The swept paths that tell cells apart, as `study.evidence.tables.cells` does."""
     return [path for path in experiment.swept_paths if path not in IDENTITY]
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from study.evidence.agreement import ranks, unit
-from study.evidence.intervals import LEVEL
-from study.evidence.metrics import Compared
+from study.evidence.statistics.agreement import ranks, unit
+from study.evidence.statistics.intervals import LEVEL
+from study.evidence.statistics.metrics import Compared
 
 DRAWS = 2000
 METRICS = ("pearson", "spearman")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from study.evidence.agreement import CONSTANT, FEWEST
-from study.evidence.metrics import Compared
+from study.evidence.statistics.agreement import CONSTANT, FEWEST
+from study.evidence.statistics.metrics import Compared
 
 METRICS = ("pearson", "spearman", "slope", "intercept", "sign_agreement", "mean_absolute_error")
 COMPARISONS, MOST_DRAWS = 8, 512  # of one block, so that

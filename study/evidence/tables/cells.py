@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from study.evidence import bootstrap, comparisons, minima, permutation
-from study.evidence.bootstrap import SEED, Sampled, crossed_bootstrap
-from study.evidence.intervals import LEVEL
-from study.evidence.metrics import Compared, compared
 from study.evidence.readings import Block, Readings
+from study.evidence.statistics import bootstrap, permutation
+from study.evidence.statistics.bootstrap import SEED, Sampled, crossed_bootstrap
+from study.evidence.statistics.intervals import LEVEL
+from study.evidence.statistics.metrics import Compared, compared
+from study.evidence.tables import comparisons, minima
 
 HELD_OUT = ("data.test_rows", "data.split_seed")
 SAMPLED_RULES = ("all", "random")  # of points.train: any other rule would choose the same rows again

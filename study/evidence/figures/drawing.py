@@ -16,11 +16,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter
 
-from study.evidence import lines, plots, style, ticks, wording
-from study.evidence.lines import Line, Panel, Sweep
-from study.evidence.material import Material, numbered
-from study.evidence.published import Published
-from study.evidence.style import Look
+from study.evidence.figures import lines, plots, style, ticks, wording
+from study.evidence.figures.lines import Line, Panel, Sweep
+from study.evidence.figures.material import Material, numbered
+from study.evidence.figures.published import Published
+from study.evidence.figures.style import Look
 
 MOST_PANELS = 12
 PER_ROW = 4

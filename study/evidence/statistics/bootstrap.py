@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from study.evidence import counted
-from study.evidence.intervals import Axis, Construction, interval
-from study.evidence.metrics import Compared, measured
+from study.evidence.statistics import counted
+from study.evidence.statistics.intervals import Axis, Construction, interval
+from study.evidence.statistics.metrics import Compared, measured
 
 DRAWS = 1000
 SEED = 20210511  # of every interval, so that cells are compared under common draws and a rebuild changes nothing

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from study.evidence import cells as cell_table
-from study.evidence import comparisons, files
-from study.evidence import pairs as pair_table
+from study.evidence import files
 from study.evidence import readings as reading
-from study.evidence import trials as trial_table
 from study.evidence.readings import Readings
 from study.evidence.store import Store
+from study.evidence.tables import cells as cell_table
+from study.evidence.tables import comparisons
+from study.evidence.tables import pairs as pair_table
+from study.evidence.tables import trials as trial_table
 
 if TYPE_CHECKING:
     from study.trials import Experiment
@@ -66,22 +67,22 @@ class Tables:
 
 
 def pairs(experiment: Experiment, store: Store) -> pd.DataFrame:
-    """One row per removed row, chosen test row, estimator and protocol. Columns: see `study.evidence.pairs`."""
+    """One row per removed row, chosen test row, estimator and protocol. Columns: see `study.evidence.tables.pairs`."""
     return Tables(experiment, store).pairs
 
 
 def trials(experiment: Experiment, store: Store) -> pd.DataFrame:
-    """One row per trial and protocol. Columns: see `study.evidence.trials`."""
+    """One row per trial and protocol. Columns: see `study.evidence.tables.trials`."""
     return Tables(experiment, store).trials
 
 
 def agreement(experiment: Experiment, store: Store) -> pd.DataFrame:
-    """One row per trial, test row, estimator and protocol. Columns: see `study.evidence.comparisons`."""
+    """One row per trial, test row, estimator and protocol. Columns: see `study.evidence.tables.comparisons`."""
     return Tables(experiment, store).agreement
 
 
 def cells(experiment: Experiment, store: Store) -> pd.DataFrame:
-    """One row per cell, estimator and protocol. Columns: see `study.evidence.cells`."""
+    """One row per cell, estimator and protocol. Columns: see `study.evidence.tables.cells`."""
     return Tables(experiment, store).cells
 
 

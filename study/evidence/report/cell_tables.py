@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from study.evidence import answers, wording
-from study.evidence.displays import Cell, Column, Table, across, column, fractions, label, missing, sort_key
+from study.evidence.figures import wording
+from study.evidence.report import answers
+from study.evidence.report.displays import Cell, Column, Table, across, column, fractions, label, missing, sort_key
 
 if TYPE_CHECKING:
     from study.trials import Experiment

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from study.evidence import answers, cell_tables, displays, files, summaries, wording
+from study.evidence import files
+from study.evidence.figures import wording
+from study.evidence.report import answers, cell_tables, displays, summaries
 from study.evidence.store import Store
 from study.evidence.tables import Tables
 from study.progress import duration
@@ -189,7 +191,7 @@ def _caption(stem: str) -> str:
 @lru_cache(maxsize=1)
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("study.evidence", "."), autoescape=True, undefined=jinja2.StrictUndefined,
+        loader=jinja2.PackageLoader("study.evidence.report", "."), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["unbroken"] = lambda text: INTERVAL.sub("\u00a0[\\1,\u00a0", text)

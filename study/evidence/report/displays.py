@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from study.evidence import answers, summaries
+from study.evidence.report import answers, summaries
 from study.evidence.tables import Tables
 
 MOST_TRIALS = 1000  # rows of the table of trials; beyond it the CSV file is the place to look

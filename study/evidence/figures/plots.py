@@ -11,10 +11,10 @@ from matplotlib.collections import PolyCollection
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation, Transform
 
-from study.evidence import style, ticks, wording
-from study.evidence.published import Published
-from study.evidence.scales import Scale
-from study.evidence.style import Look
+from study.evidence.figures import style, ticks, wording
+from study.evidence.figures.published import Published
+from study.evidence.figures.scales import Scale
+from study.evidence.figures.style import Look
 
 MOST_POINTS = 6_000  # more than a panel can show
 FAR = 10.0  # times the 99.5% quantile of the changes: beyond it a point would leave no room for the others

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from study.evidence import answers, bibliography, files, summaries
-from study.evidence.latex import booktabs, command_names, escaped, letters, number
+from study.evidence import files
+from study.evidence.report import answers, bibliography, summaries
+from study.evidence.report.latex import booktabs, command_names, escaped, letters, number
 from study.evidence.tables import Tables
 
 if TYPE_CHECKING:

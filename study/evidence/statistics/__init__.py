@@ -1,0 +1,1 @@
+"""Agreement of predicted with actual changes, its intervals and its bands: arrays in, numbers out."""
