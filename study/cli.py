@@ -52,6 +52,7 @@ class Group(click.Group):
             return super().invoke(context)
         except KeyboardInterrupt as interrupt:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # impatience while the interpreter shuts down is not an error
+            exec("")  # else, where the interrupt met an `exec` of some import, Python ends by the signal and not with 130
             click.echo(f"\ninterrupted: {interrupt.args[0] if interrupt.args else CONTINUE}", err=True)
             context.exit(130)
         except StudyError as error:
@@ -126,7 +127,7 @@ def _option(results: str) -> str:
 
 def _finish(experiment: Any, store: Any, command: str) -> None:
     """Tables, figures and the headline at the end of a run; `command` rebuilds those of the spec."""
-    from study.evidence.tables import headline
+    from study.evidence.report import headline
 
     changed = " ".join(f"--set {override}" for override in experiment.overrides)
     try:

@@ -14,8 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from study.evidence import figures
-from study.evidence.figures import drawing, lines, overview, plots, published, scales, style, wording
+from study.evidence import figures, wording
+from study.evidence.figures import drawing, lines, overview, plots, published, scales, style
 from study.evidence.figures.material import Material
 from study.evidence.figures.style import Look
 from study.evidence.store import Store

@@ -10,9 +10,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from study.evidence import report
-from study.evidence.report import answers, cell_tables, displays, summaries
+from study.evidence.report import answers, cell_tables, displays
 from study.evidence.store import Store
-from study.evidence.tables import Tables
+from study.evidence.tables import Tables, summaries
 from tests import browser, spoken
 
 VOID = {"meta", "link", "img", "br"}

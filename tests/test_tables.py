@@ -13,10 +13,10 @@ from scipy import stats
 from study import trials as real_trials
 from study.errors import StudyError
 from study.evidence import tables
+from study.evidence.report.headline import headline
 from study.evidence.store import Store
 from study.evidence.tables import Tables, comparisons
 from study.evidence.tables.export import export
-from study.evidence.tables.headline import headline
 from tests import synthetic
 
 PAIRS = ["experiment", "trial", "seed", "model.depth", "estimator", "protocol", "train_row", "test_row",
@@ -534,7 +534,8 @@ BLOCKED = """
 import sys
 sys.modules["torch"] = None
 from study.evidence import figures, tables
-from study.evidence.tables import export, headline
+from study.evidence.tables import export
+from study.evidence.report import headline
 from study.evidence.store import Store
 from tests import synthetic
 experiment = synthetic.experiment(seeds=2)

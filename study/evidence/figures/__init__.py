@@ -13,8 +13,8 @@ from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from study.evidence import files
-from study.evidence.figures import drawing, lines, overview, style, wording
+from study.evidence import files, wording
+from study.evidence.figures import drawing, lines, overview, style
 from study.evidence.figures.lines import Line, Panel, swept_axis
 from study.evidence.figures.material import Material
 from study.evidence.store import Store

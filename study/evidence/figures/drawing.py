@@ -16,7 +16,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter
 
-from study.evidence.figures import lines, plots, style, ticks, wording
+from study.evidence import wording
+from study.evidence.figures import lines, plots, style, ticks
 from study.evidence.figures.lines import Line, Panel, Sweep
 from study.evidence.figures.material import Material, numbered
 from study.evidence.figures.published import Published

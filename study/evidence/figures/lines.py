@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from study.evidence.figures import scales, wording
+from study.evidence import wording
+from study.evidence.figures import scales
 from study.evidence.figures.style import FILLS, LINES, MARKERS, Look, estimator_colour, protocol_colour, shade
 from study.evidence.readings import Readings, swept_values
 from study.evidence.tables.cells import cell_paths

@@ -12,11 +12,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from study.evidence.figures import drawing, lines, style, wording
+from study.evidence import wording
+from study.evidence.figures import drawing, lines, style
 from study.evidence.figures.lines import Line, Panel
 from study.evidence.figures.material import Material
 from study.evidence.readings import SEPARATOR
-from study.evidence.report import summaries
+from study.evidence.tables import summaries
 
 MOST_ROWS = 10  # of the headline
 MOST_COLUMNS = 3  # values of the axis in the headline

@@ -11,7 +11,8 @@ from matplotlib.collections import PolyCollection
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation, Transform
 
-from study.evidence.figures import style, ticks, wording
+from study.evidence import wording
+from study.evidence.figures import style, ticks
 from study.evidence.figures.published import Published
 from study.evidence.figures.scales import Scale
 from study.evidence.figures.style import Look

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from study.evidence.figures import wording
+from study.evidence import wording
 from study.evidence.figures.style import REFERENCE, SMALL
 
 LOG_RATIO = 50.0  # of largest to smallest swept value, from where a logarithmic axis is read more easily

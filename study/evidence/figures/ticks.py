@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from study.evidence.figures import style, wording
+from study.evidence import wording
+from study.evidence.figures import style
 
 # Numbers labelled beside the decades, where the axis spans less than this factor.
 BETWEEN = ((100, (1.0, 3.0)), (30, (1.0, 2.0, 5.0)), (6, (1.0, 2.0, 3.0, 5.0, 7.0)))

@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from study.evidence import files
-from study.evidence.figures import wording
-from study.evidence.report import answers, cell_tables, displays, summaries
+from study.evidence import files, wording
+from study.evidence.report import answers, cell_tables, displays
 from study.evidence.store import Store
-from study.evidence.tables import Tables
+from study.evidence.tables import Tables, summaries
 from study.progress import duration
 
 if TYPE_CHECKING:

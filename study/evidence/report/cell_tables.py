@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from study.evidence.figures import wording
+from study.evidence import wording
 from study.evidence.report import answers
 from study.evidence.report.displays import Cell, Column, Table, across, column, fractions, label, missing, sort_key
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from study.evidence import files
-from study.evidence.report import answers, bibliography, summaries
+from study.evidence.report import answers, bibliography
 from study.evidence.report.latex import booktabs, command_names, escaped, letters, number
-from study.evidence.tables import Tables
+from study.evidence.tables import Tables, summaries
 
 if TYPE_CHECKING:
     from study.trials import Experiment

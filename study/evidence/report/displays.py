@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from study.evidence.report import answers, summaries
-from study.evidence.tables import Tables
+from study.evidence.report import answers
+from study.evidence.tables import Tables, summaries
 
 MOST_TRIALS = 1000  # rows of the table of trials; beyond it the CSV file is the place to look
 TRIAL_COLUMNS = (
