@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 import study
+from study import interrupts
 
 # Everything else is imported inside the commands: `study --help` must not wait for pandas or Dask.
 
@@ -39,21 +40,18 @@ SET = click.option(
 )
 
 
-CONTINUE = "what was written is kept: run the same command to continue"
-
-
 class Group(click.Group):
     """Turns the user's mistakes into one line and exit code 2, and an interrupt into 130."""
 
     def invoke(self, context: click.Context) -> Any:
+        interrupts.advise()
         from study.errors import StudyError
 
         try:
             return super().invoke(context)
         except KeyboardInterrupt as interrupt:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # impatience while the interpreter shuts down is not an error
-            exec("")  # else, where the interrupt met an `exec` of some import, Python ends by the signal and not with 130
-            click.echo(f"\ninterrupted: {interrupt.args[0] if interrupt.args else CONTINUE}", err=True)
+            click.echo(f"\ninterrupted: {interrupt}", err=True)
             context.exit(130)
         except StudyError as error:
             click.echo(f"study: {error}", err=True)
@@ -130,12 +128,10 @@ def _finish(experiment: Any, store: Any, command: str) -> None:
     from study.evidence.report import headline
 
     changed = " ".join(f"--set {override}" for override in experiment.overrides)
-    try:
-        tables, written = _rebuild(experiment, store, figures=True)
-        click.echo(headline.text(tables))
-    except KeyboardInterrupt:
-        again = "run the same command" if changed else f"type `{command}`"
-        raise KeyboardInterrupt(f"all records are kept: {again} to continue") from None
+    again = "run the same command" if changed else f"type `{command}`"
+    interrupts.advise(f"all records are kept: {again} to continue")
+    tables, written = _rebuild(experiment, store, figures=True)
+    click.echo(headline.text(tables))
     if changed:
         click.echo(f"tables and figures cover only the sweep of {changed}; `{command}` brings back those of the spec")
     for path in written:

@@ -57,7 +57,7 @@ def study(folder: Path, *arguments: str, **extra: str) -> subprocess.CompletedPr
     )
 
 
-def _listen_to_interrupts() -> None:
+def listen_to_interrupts() -> None:
     """A shell's background jobs ignore SIGINT, and so would every process they start, this test's too."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -73,5 +73,5 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=_listen_to_interrupts,
+        preexec_fn=listen_to_interrupts,
     )

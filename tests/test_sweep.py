@@ -22,7 +22,7 @@ from study.evidence.store import Store
 from study.progress import Progress, duration
 from study.records import Failure, Record
 from study.sweep import check_worker, plan, run_unit
-from tests.experiments import environment, start, study, tiny
+from tests.experiments import environment, listen_to_interrupts, start, study, tiny
 
 KILLS = 20
 
@@ -130,6 +130,19 @@ def test_ctrl_c_while_figures_are_drawn(tmp_path: Path) -> None:
         [line] = filter(None, errors.splitlines())
         assert line.startswith("interrupted: ")
         assert again in line
+
+
+def test_ctrl_c_in_an_import_ends_the_process(tmp_path: Path) -> None:
+    (tmp_path / "pressed.py").write_text("import signal; signal.raise_signal(signal.SIGINT)")
+    code = "import signal; from study import interrupts; interrupts.advise()\n"
+    for last, status in (("import pressed", 130), ("signal.raise_signal(signal.SIGINT)", -signal.SIGINT)):
+        command = [sys.executable, "-c", code + last]
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True, preexec_fn=listen_to_interrupts
+        )
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == status
+        assert ("Traceback" in errors) == (status != 130)
 
 
 def test_a_worker_that_is_slow_to_die_breaks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
