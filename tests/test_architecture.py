@@ -1,8 +1,10 @@
 """The direction of imports, and what must work without torch."""
 
 import ast
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -87,3 +89,18 @@ def test_a_start_loads_nothing_heavy(arguments: str) -> None:
     loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
     assert "study" in loaded
     assert loaded.isdisjoint(HEAVY)
+
+
+def test_what_is_installed_is_the_whole_package(tmp_path: Path) -> None:
+    """A wheel, not the editable install that the tests run in: every module, the kernel and the templates."""
+    source = tmp_path / "source"  # a build leaves files beside the package
+    shutil.copytree(ROOT / "study", source / "study", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(tmp_path)]
+    done = subprocess.run([*command, str(source)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    [wheel] = tmp_path.glob("*.whl")
+    held = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("study/")}
+    expected = {path for path in (ROOT / "study").rglob("*") if path.suffix in {".py", ".cpp", ".j2"}}
+    assert held == {str(path.relative_to(ROOT)) for path in expected}
