@@ -132,6 +132,7 @@ def test_a_changed_file_is_read_anew(tmp_path):
         (["a,target", "1,0", "inf,1", "3,0"], ['column "a"', "row 1", "inf"]),
         (["a,target", "1,0", "1e300,1", "3,0"], ['column "a"', "row 1", "finite"]),
         (["a,target", "1,0", "2,0", "3,0"], ["one class"]),
+        (["a,target", "1,0.5", "2,1.25", "3,0"], ["0.5", "names no class", "regression"]),
         (["a,tarjet", "1,0", "2,1", "3,0"], ['no target column "target"', '"tarjet"']),
         (["target", "1", "2", "3"], ["0 features"]),
         (["a,target", "1,0", "2,1"], ["2 rows"]),

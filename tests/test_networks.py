@@ -132,6 +132,14 @@ def test_a_factory_may_take_the_two_sizes_under_any_name(tmp_path):
     assert problem(trial).network.shapes == [(3, 4), (3,)]
 
 
+def test_a_frozen_parameter_is_refused(tmp_path):
+    text = "import torch\ndef frozen(inputs, outputs):\n    made = torch.nn.Linear(inputs, outputs)\n"
+    (tmp_path / "case_frozen.py").write_text(text + "    made.bias.requires_grad_(False)\n    return made\n")
+    [outcome] = run_unit(cases.trials(tmp_path, {"model.kind": "case_frozen:frozen"}))
+    assert "parameter bias has requires_grad = False" in outcome.error
+    assert "register_buffer" in outcome.error
+
+
 def test_a_factory_that_returns_no_module_is_a_failure_that_says_so(tmp_path):
     factory(tmp_path, "case_nothing")
     [outcome] = run_unit(cases.trials(tmp_path, {"model.kind": "case_nothing:nothing"}))

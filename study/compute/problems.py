@@ -150,9 +150,19 @@ def network(model: Model, inputs: int, outputs: int, folder: str) -> Network:
             raise StudyError(
                 f"model.kind = {model.kind!r}: the factory returned {type(built).__name__}, not an nn.Module"
             )
+        _refuse_frozen(model.kind, built)
         return built
 
     return ModuleNetwork(module)
+
+
+def _refuse_frozen(kind: str, module: nn.Module) -> None:
+    frozen = [name for name, parameter in module.named_parameters() if not parameter.requires_grad]
+    if frozen:
+        raise StudyError(
+            f"model.kind = {kind!r}: parameter {frozen[0]} has requires_grad = False, but every parameter is trained and "
+            "penalised here; register what stays fixed as a buffer (register_buffer)"
+        )
 
 
 def _factory(kind: str, folder: str) -> Any:
