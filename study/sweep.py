@@ -13,6 +13,7 @@ from study.evidence.store import Store
 from study.interrupts import Interrupt
 from study.progress import Progress
 from study.records import Failure, Record
+from study.specs.schema import INFLUENCE_RULES
 from study.trials import Experiment, Trial, family
 
 UNIT_TRIALS, UNIT_SECONDS = 64, 120.0
@@ -61,15 +62,17 @@ class Outcome:
 
 
 def sizes(trial: Trial) -> Sizes:
-    """The sizes of one trial, from its data set alone; unions of removal sets are counted as one set."""
+    """The sizes of one trial, from its data set alone; removal sets of several test points as if disjoint."""
     settings = trial.settings
     loaded = data.load(settings.data, trial.folder)
     split = data.split(loaded, settings.data)
     rule, test = settings.points, len(split.test_rows)
     chosen = rule.test if isinstance(rule.test, str) else getattr(rule.test, "rows", None) or rule.test.quantiles  # type: ignore[union-attr]
     test_points = {"all": test}.get(chosen, 1) if isinstance(chosen, str) else len(chosen)
-    removals = len(split.train_rows) if rule.train == "all" else int(rule.train_count or 0)
-    return Sizes(len(split.train_rows), test_points, split.x_train.shape[1], max(loaded.classes, 1), removals)
+    sets = test_points if rule.train in INFLUENCE_RULES else 1
+    rows = len(split.train_rows)
+    removals = rows if rule.train == "all" else min(rows, sets * int(rule.train_count or 0))
+    return Sizes(rows, test_points, split.x_train.shape[1], max(loaded.classes, 1), removals)
 
 
 def plan(experiment: Experiment, store: Store, retry_failed: bool = False) -> Plan:
