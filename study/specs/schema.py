@@ -6,7 +6,7 @@ and NaN are refused.
 
 import math
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
@@ -222,8 +222,14 @@ class Stationary(Table):
 
 Estimator = Annotated[Exact | Ggn | Identity, Field(discriminator="kind")]
 Protocol = Annotated[Warm | Cold | Stationary, Field(discriminator="kind")]
-ESTIMATOR_KINDS: dict[str, type[Table]] = {"exact": Exact, "ggn": Ggn, "identity": Identity}
-PROTOCOL_KINDS: dict[str, type[Table]] = {"warm": Warm, "cold": Cold, "stationary": Stationary}
+
+
+def _by_kind(union: Any) -> dict[str, type[Table]]:
+    return {table.model_fields["kind"].default: table for table in get_args(get_args(union)[0])}
+
+
+ESTIMATOR_KINDS = _by_kind(Estimator)
+PROTOCOL_KINDS = _by_kind(Protocol)
 
 
 def _refuse_repeated_names(key: str, names: Iterable[str]) -> None:
