@@ -97,6 +97,8 @@ def run(
     from study import sweep, trials
     from study.evidence.store import Store
 
+    if any(override.partition("=")[0].strip() == "name" for override in overrides):
+        raise click.UsageError("--set name: the name belongs to the spec and its results; copy the spec under another name")
     experiment = trials.load(spec, overrides)
     trials.check(experiment)
     store = Store(results, experiment.name)
@@ -243,8 +245,19 @@ def figures(spec: str, results: str) -> None:
 def _derive(spec: str, results: str, figures: bool) -> None:
     experiment, store = _experiment(spec, results)
     _need_records(experiment, store)
-    for path in _rebuild(experiment, store, figures)[1]:
+    tables, written = _rebuild(experiment, store, figures)
+    for path in written:
         click.echo(path)
+    _tell_left_out(tables)
+
+
+def _tell_left_out(tables: Any) -> None:
+    """What a reader of the files written would otherwise not know: they hold a part of the experiment only."""
+    readings = tables.readings
+    missing, damaged, trials = len(readings.missing), len(readings.damaged), len(readings.experiment.trials)
+    if missing or damaged:
+        left = " and ".join(filter(None, [f"{missing} without a record" * bool(missing), f"{damaged} damaged" * bool(damaged)]))
+        click.echo(f"left out: {left}, of {_counted(trials, 'trial', 'trials')}; `study run` computes them", err=True)
 
 
 @main.command()
@@ -254,11 +267,14 @@ def _derive(spec: str, results: str, figures: bool) -> None:
 @RESULTS
 def export(spec: str, out: str, table: str, results: str) -> None:
     """Write one table of an experiment: every pair of training row and test row, or every trial."""
+    from study.evidence.tables import Tables
     from study.evidence.tables import export as exporting
 
     experiment, store = _experiment(spec, results)
     _need_records(experiment, store)
-    click.echo(exporting.export(experiment, store, Path(out), table))
+    tables = Tables(experiment, store)
+    click.echo(exporting.export(tables, Path(out), table))
+    _tell_left_out(tables)
 
 
 @main.command()
@@ -302,6 +318,7 @@ def report(specs: tuple[str, ...], results: str) -> None:
         _need_records(experiment, store)
         tables, written = _rebuild(experiment, store, figures=True)
         click.echo(reporting.write(tables, store.folder, written))
+        _tell_left_out(tables)
     click.echo(reporting.write_index(Path(results), found))
 
 
@@ -341,7 +358,10 @@ def list_(results: str) -> None:
     from study.evidence.report import answers
     from study.evidence.store import Store
 
-    for path in sorted(Path("experiments").rglob("*.toml")):
+    specs = sorted(Path("experiments").rglob("*.toml"))
+    if not specs:
+        click.echo("no specs: there is no TOML file in the folder experiments/ here")
+    for path in specs:
         try:
             experiment = trials.load(path)
         except StudyError as error:

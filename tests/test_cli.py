@@ -80,6 +80,31 @@ def test_export_has_the_columns_of_the_contract(ran: Path, ending: str) -> None:
     assert pairs[["predicted", "actual", "actual_raw"]].notna().all().all()
 
 
+def test_what_is_left_out_is_said(ran: Path, tmp_path: Path) -> None:
+    shutil.copytree(ran / "results", tmp_path / "results")
+    shutil.copy(ran / "tiny.toml", tmp_path)
+    assert study(tmp_path, "export", "tiny.toml", "--out", "whole.csv").stderr == ""
+    first, second, *_ = sorted((tmp_path / "results/tiny/records").iterdir())
+    first.unlink()
+    second.write_bytes(second.read_bytes()[:-9])
+    for command in (("export", "tiny.toml", "--out", "part.csv"), ("tables", "tiny.toml")):
+        done = study(tmp_path, *command)
+        assert done.returncode == 0
+        assert done.stderr == "left out: 1 without a record and 1 damaged, of 4 trials; `study run` computes them\n"
+    assert len(pd.read_csv(tmp_path / "part.csv")) == len(pd.read_csv(tmp_path / "whole.csv")) / 2
+
+
+def test_the_name_is_no_value_to_set(ran: Path) -> None:
+    done = study(ran, "run", "tiny.toml", "--set", "name=other")
+    assert done.returncode == 2
+    assert "copy the spec" in done.stderr
+    assert not (ran / "results/other").exists()
+
+
+def test_list_says_where_it_found_no_spec(tmp_path: Path) -> None:
+    assert "no TOML file in the folder experiments" in study(tmp_path, "list").stdout
+
+
 def test_export_of_trials(ran: Path) -> None:
     assert study(ran, "export", "tiny.toml", "--out", "t.csv", "--table", "trials").returncode == 0
     assert len(pd.read_csv(ran / "t.csv")) == 4 * 2

@@ -80,7 +80,7 @@ def test_swept_columns_keep_their_kind(tmp_path):
     axes = {"a.int": [1, 2], "a.list": [[1, 2]], "a.mixed": ["full", 16], "a.flag": [True, None], "a.none": [None, 3]}
     experiment = synthetic.experiment(axes, seeds=1)
     store = synthetic.filled(Store(tmp_path, "synthetic"), experiment)
-    path = export(experiment, store, tmp_path / "pairs.parquet")
+    path = export(Tables(experiment, store), tmp_path / "pairs.parquet")
     for pairs in (tables.pairs(experiment, store), pd.read_parquet(path)):
         assert pairs["a.int"].dtype == np.int64
         assert set(pairs["a.list"]) == {"[1, 2]"}
@@ -475,15 +475,15 @@ def test_export_writes_what_it_is_told_or_says_why_not(tmp_path):
     store = synthetic.filled(Store(tmp_path, "synthetic"), experiment)
     pairs = tables.pairs(experiment, store)
     for suffix, read in ((".parquet", pd.read_parquet), (".csv", pd.read_csv)):
-        back = read(export(experiment, store, tmp_path / f"pairs{suffix}"))
+        back = read(export(Tables(experiment, store), tmp_path / f"pairs{suffix}"))
         back["flag"] = back["flag"].astype("str").fillna("")  # CSV cannot tell an empty text from none
         pd.testing.assert_frame_equal(back, pairs, check_dtype=False)
-    trials = pd.read_csv(export(experiment, store, tmp_path / "trials.csv", "trials"))
+    trials = pd.read_csv(export(Tables(experiment, store), tmp_path / "trials.csv", "trials"))
     assert len(trials) == 6
     assert {"max_delta_error", "sd_actual", "delta_error_ratio"} <= set(trials.columns)
     for out, table in ((tmp_path / "pairs.xlsx", "pairs"), (tmp_path / "no" / "a.csv", "pairs"), ("a.csv", "cells")):
         with pytest.raises(StudyError):
-            export(experiment, store, out, table)
+            export(Tables(experiment, store), out, table)
 
 
 def test_reading_changes_no_evidence_and_tables_rebuild_alike(tmp_path):

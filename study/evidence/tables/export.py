@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from study.errors import StudyError
 from study.evidence import files
-from study.evidence.store import Store
 from study.evidence.tables import Tables
-
-if TYPE_CHECKING:
-    from study.trials import Experiment
 
 TABLES = ("pairs", "trials")
 
 
-def export(experiment: Experiment, store: Store, out: str | Path, table: str = "pairs") -> Path:
+def export(tables: Tables, out: str | Path, table: str = "pairs") -> Path:
     """Write `pairs` or `trials` to `out`, a .parquet or .csv file, whole or not at all.
 
     Raises StudyError for another ending or table, a folder that does not exist or cannot be written to.
@@ -30,7 +25,7 @@ def export(experiment: Experiment, store: Store, out: str | Path, table: str = "
         raise StudyError(f"--out {path}: cannot tell the format from {path.suffix!r}; end the name in .parquet or .csv")
     if not path.parent.is_dir():
         raise StudyError(f"--out {path}: the folder {path.parent} does not exist; make it first")
-    frame = Tables(experiment, store).pairs if table == "pairs" else Tables(experiment, store).trials
+    frame = tables.pairs if table == "pairs" else tables.trials
     try:
         with files.replacing(path) as temporary:
             _write(frame, temporary, path.suffix)
