@@ -450,7 +450,7 @@ def test_missing_and_damaged_records_are_left_out_and_counted(tmp_path):
     store.record_path(experiment.trials[0].key).write_bytes(b"?")
     store.record_path(experiment.trials[1].key).unlink()
     assert set(tables.pairs(experiment, store)["trial"]) == {trial.key for trial in experiment.trials[2:]}
-    assert "4 of 6 trials, 1 damaged records left out" in headline(experiment, store)
+    assert "4 of 6 trials, damaged records left out: 1" in headline(experiment, store)
 
 
 def test_nothing_done_yet_gives_empty_tables(tmp_path):

@@ -51,7 +51,7 @@ def _title(part: SubFigure, material: Material) -> None:
     axes.text(0, 1, experiment.name, fontsize=11, fontweight="bold", va="top", transform=axes.transAxes)
     present = f"{len(readings.blocks)} of {len(experiment.trials)} trials"
     if readings.damaged:
-        present += f", {len(readings.damaged)} damaged records left out"
+        present += f", damaged records left out: {len(readings.damaged)}"
     axes.text(1, 1, present, fontsize=style.TEXT, va="top", ha="right", color=style.NOTE, transform=axes.transAxes)
     question = textwrap.fill(experiment.question, 105, max_lines=2, placeholder=" …")
     axes.text(0, 0.55, question, fontsize=style.TITLE + 0.5, va="top", transform=axes.transAxes)

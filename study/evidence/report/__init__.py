@@ -76,7 +76,7 @@ def page(tables: Tables, figures: Iterable[Path] = ()) -> str:
     rows: list[Any] = tables.cells.to_dict("records")
     done, trials = len(readings.blocks), len(experiment.trials)
     sizes = summaries.sizes(readings)
-    damaged = f" {len(readings.damaged)} damaged records are left out." if readings.damaged else ""
+    damaged = f" Damaged records left out: {len(readings.damaged)}." if readings.damaged else ""
     return _template().render(
         title=experiment.name,
         question=experiment.question,

@@ -36,7 +36,7 @@ def text(tables: Tables) -> str:
 def _presence(tables: Tables) -> str:
     readings = tables.readings
     line = f"{len(readings.blocks)} of {len(tables.experiment.trials)} trials"
-    return line + (f", {len(readings.damaged)} damaged records left out" if readings.damaged else "")
+    return line + (f", damaged records left out: {len(readings.damaged)}" if readings.damaged else "")
 
 
 def _rows(cells: pd.DataFrame, paths: list[str], primary: str) -> list[str]:
