@@ -352,22 +352,23 @@ def show(key: str, results: str) -> None:
 @main.command("list")
 @RESULTS
 def list_(results: str) -> None:
-    """The specs in experiments/ and how far each has come."""
+    """The specs in experiments/, and others that have results: how far each has come, and its answer in a line."""
     from study import trials
     from study.errors import StudyError
     from study.evidence.report import answers
     from study.evidence.store import Store
 
-    specs = sorted(Path("experiments").rglob("*.toml"))
-    if not specs:
-        click.echo("no specs: there is no TOML file in the folder experiments/ here")
-    for path in specs:
+    found = {}
+    for path in sorted(Path("experiments").rglob("*.toml")):
         try:
-            experiment = trials.load(path)
+            experiment = trials.load(path, kept=True)
+            found[experiment.name] = experiment, Store(results, experiment.name)
         except StudyError as error:
             click.echo(f"{path}: {error}")
-            continue
-        store = Store(results, experiment.name)
+    found |= {store.folder.name: (experiment, store) for experiment, store in _with_results(results)}
+    if not found:
+        click.echo(f"nothing: no TOML file in the folder experiments here, and no results in {results}")
+    for experiment, store in found.values():
         done = len(store.done() & {t.key for t in experiment.trials})
         click.echo(f"{experiment.name}: {done}/{len(experiment.trials)} trials done. {experiment.question}")
         if line := answers.line(experiment, store):
@@ -410,10 +411,13 @@ def _has_records(experiment: Any, store: Any) -> bool:
 
 
 def _experiment(spec: str, results: str) -> tuple[Any, Any]:
+    """By path, by name in experiments/, or by the name of its results, with which its spec is kept."""
     from study import trials
     from study.evidence.store import Store
 
-    experiment = trials.load(spec, kept=True)
+    kept = Path(results) / spec / "spec.toml"
+    own = len(Path(spec).parts) == 1 and not Path("experiments", f"{spec}.toml").is_file() and kept.is_file()
+    experiment = trials.load(kept if own else spec, kept=True)
     return experiment, Store(results, experiment.name)
 
 

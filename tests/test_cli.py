@@ -101,6 +101,14 @@ def test_the_name_is_no_value_to_set(ran: Path) -> None:
     assert not (ran / "results/other").exists()
 
 
+def test_an_experiment_goes_by_the_name_of_its_results(ran: Path, tmp_path: Path) -> None:
+    """The spec lies neither in experiments/ nor under the name that is typed."""
+    shutil.copytree(ran / "results", tmp_path / "results")
+    assert "4 done, 0 pending" in study(tmp_path, "status", "tiny").stdout
+    assert study(tmp_path, "export", "tiny", "--out", "pairs.csv").returncode == 0
+    assert "tiny: 4/4 trials done" in study(tmp_path, "list").stdout
+
+
 def test_list_says_where_it_found_no_spec(tmp_path: Path) -> None:
     assert "no TOML file in the folder experiments" in study(tmp_path, "list").stdout
 
