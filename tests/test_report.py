@@ -234,8 +234,8 @@ class TestAnswer:
             "do not overlap, over 4 cells" in first
         )
         assert (
-            " over 4 cells, 0.700 [0.600, 0.800] at depth 1, 0.500 [0.400, 0.600] at depth 4 (both ends: intervals overlap); "
-            "95% crossed bootstrap over seeds;" in first
+            " over 4 cells; it goes from 0.700 [0.600, 0.800] at depth 1 to 0.500 [0.400, 0.600] at depth 4, whose intervals "
+            "overlap; 95% crossed bootstrap over seeds;" in first
         )
         assert "18 of 20 correlations are usable (2 collapsed)" in first
         assert "certified minimum" in first

@@ -194,7 +194,7 @@ def _opening(part: Series, paths: list[str], metric: str) -> str:
         f"Against {against} (protocol “{part.protocol}”), the mean {metric.capitalize()} correlation of "
         f"{part.estimator} predictions"
     )
-    pieces = [f"{subject} {_range(part, paths, metric)}{_ends(part, paths, metric)}", *_level(part.rows)]
+    pieces = [f"{subject} {_range(part, paths, metric)}", *_ends(part, paths, metric), *_level(part.rows)]
     pieces += [
         f"the {other.capitalize()} correlation {_range(part, paths, other)}" for other in _secondary(part, metric)
     ]
@@ -243,19 +243,18 @@ def _partly(row: Row, form: str = ", {}") -> str:
     return "" if usable == all_of_it else form.format(f"{usable} of {all_of_it} usable")
 
 
-def _ends(part: Series, paths: list[str], metric: str) -> str:
-    """Both ends of the axis, where exactly one number is swept and not both ends were just named."""
+def _ends(part: Series, paths: list[str], metric: str) -> list[str]:
+    """From one end of the axis to the other, where exactly one number is swept and not both ends were just named."""
     axes = varying(part.rows, paths)
     if len(axes) != 1 or not all(is_number(row[axes[0]]) for row in part.rows):
-        return ""
+        return []
     ordered = sorted(_defined(part.rows, metric), key=lambda row: number(row[axes[0]]))
     ends, named = (ordered[0], ordered[-1]), extremes(part, metric)
-    left = [row for row in ends if all(row is not other for other in named)]
-    if not left:
-        return ""
-    texts = [f", {interval(row, metric)} at {cell_name(row, paths, part.rows)}{_partly(row, ' ({})')}" for row in left]
+    if all(any(row is other for other in named) for row in ends):
+        return []
+    first, last = (f"{interval(row, metric)} at {cell_name(row, paths, part.rows)}{_partly(row, ' ({})')}" for row in ends)
     found = overlap(*ends, metric)
-    return "".join(texts) + (found and f" (both ends: {found})")
+    return [f"it goes from {first} to {last}{found and f', whose {found}'}"]
 
 
 def _level(rows: Sequence[Row]) -> list[str]:
@@ -286,7 +285,7 @@ def _others(first: Series, others: list[Series], paths: list[str], metric: str) 
         named = f"for {part.estimator} predictions against {against} (“{part.protocol}”)"
         if _defined(part.rows, metric):
             parts.append(
-                ", ".join([f"{named} it {_range(part, paths, metric)}", _usable(part.rows), *_lone(part.rows)])
+                ", ".join([f"{named} it {_range(part, paths, metric)}", f"where {_usable(part.rows)}", *_lone(part.rows)])
             )
         else:
             parts.append(f"{named} none of {total(part.rows, 'total'):,} correlations is usable")
