@@ -33,7 +33,7 @@ def installed() -> str | None:
 
 def visit(page: Path, *scripts: str, width: int = 1300) -> Visit:
     """Open the file in a window `width` pixels wide and evaluate each script in turn."""
-    with tempfile.TemporaryDirectory() as profile:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:  # the browser may still write to it
         command = [str(installed()), *FLAGS[:-1], f"--user-data-dir={profile}", FLAGS[-1]]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
