@@ -10,6 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from study.evidence import report
+from study.evidence.paths import cell_paths
 from study.evidence.report import answers, cell_tables, displays
 from study.evidence.store import Store
 from study.evidence.tables import Tables, summaries
@@ -190,7 +191,7 @@ def test_flags_and_certificates_are_counted(made):
     readings = made[0].readings
     (flag,) = summaries.flags(readings)
     assert (flag.flag, flag.trained, flag.retrained) == ("collapsed", 1, 0)
-    rows = summaries.certificates(readings, answers.cell_paths(made[0].experiment))
+    rows = summaries.certificates(readings, cell_paths(made[0].experiment.swept_paths))
     assert len(rows) == 6 * 2
     certified = [row for row in rows if row["protocol"] == "stationary"]
     assert all(row["removals"] == row["removals certified"] == 3 * 30 for row in certified)

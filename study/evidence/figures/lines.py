@@ -13,8 +13,8 @@ import pandas as pd
 from study.evidence import wording
 from study.evidence.figures import scales
 from study.evidence.figures.style import FILLS, LINES, MARKERS, Look, estimator_colour, protocol_colour, shade
+from study.evidence.paths import cell_paths
 from study.evidence.readings import Readings, swept_values
-from study.evidence.tables.cells import cell_paths
 
 MOST_LINES = 8  # of a panel: more cannot be told apart
 ESTIMATOR = "estimator"  # stands for the axis where nothing is swept

@@ -11,8 +11,8 @@ import pandas as pd
 from study.evidence.figures import derived, lines, published, style
 from study.evidence.figures.lines import Line, Panel, Sweep
 from study.evidence.figures.published import Published
+from study.evidence.paths import HELD_OUT
 from study.evidence.tables import Tables
-from study.evidence.tables.cells import HELD_OUT
 
 NETWORKS = ("data.", "model.", "training.")  # the paths that change a trained network
 MANY_TESTS = 10  # test rows of a cell, from where their losses are worth an axis

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from study.evidence.paths import cell_paths
 from study.evidence.store import Store
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ CORRELATIONS = ("spearman", "pearson")
 MOST_OTHERS = 3
 BOUNDED = ("pearson", "spearman", "kendall", "agreement", "overlap")  # metrics of at most one: shown to three decimals
 TEXTS = ("experiment", "trial", "estimator", "protocol", "kind", "undefined", "resampled")  # columns never of numbers
-IDENTITY = ("data.test_rows", "data.split_seed", "seed")  # what varies within a cell
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def sentences(experiment: Experiment, rows: Sequence[Row], done: int | None = No
     if not usable:
         return [_so_far(experiment, done) + f"No {experiment.primary} correlation is usable yet."]
     first, others = usable[0], [part for part in ordered if part is not usable[0]]
-    paths = cell_paths(experiment)
+    paths = cell_paths(experiment.swept_paths)
     opening = _so_far(experiment, done) + _opening(first, paths, experiment.primary)
     return [opening, _others(first, others, paths, experiment.primary) if others else _scope(first)]
 
@@ -83,7 +83,7 @@ def line(experiment: Experiment, store: Store) -> str:
         remarks.append(f"tables stale, study tables {experiment.name} renews them")
     if not wanted <= tabled:
         remarks.append(f"unfinished, {len(wanted & tabled):,} of {len(wanted):,} trials")
-    parts = [_short(part, cell_paths(experiment), experiment.primary) for part in series(rows)]
+    parts = [_short(part, cell_paths(experiment.swept_paths), experiment.primary) for part in series(rows)]
     return "; ".join(parts) + (f" ({'; '.join(remarks)})" if remarks else "")
 
 
@@ -94,11 +94,6 @@ def read(path: Path) -> list[dict[str, Any]]:
             return [{name: _parsed(name, text) for name, text in row.items()} for row in csv.DictReader(file)]
     except OSError:
         return []
-
-
-def cell_paths(experiment: Experiment) -> list[str]:
-    """The swept paths that tell cells apart, as `study.evidence.tables.cells` does."""
-    return [path for path in experiment.swept_paths if path not in IDENTITY]
 
 
 def series(rows: Iterable[Row]) -> list[Series]:
@@ -252,7 +247,9 @@ def _ends(part: Series, paths: list[str], metric: str) -> list[str]:
     ends, named = (ordered[0], ordered[-1]), extremes(part, metric)
     if all(any(row is other for other in named) for row in ends):
         return []
-    first, last = (f"{interval(row, metric)} at {cell_name(row, paths, part.rows)}{_partly(row, ' ({})')}" for row in ends)
+    first, last = (
+        f"{interval(row, metric)} at {cell_name(row, paths, part.rows)}{_partly(row, ' ({})')}" for row in ends
+    )
     found = overlap(*ends, metric)
     return [f"it goes from {first} to {last}{found and f', whose {found}'}"]
 
@@ -285,7 +282,9 @@ def _others(first: Series, others: list[Series], paths: list[str], metric: str) 
         named = f"for {part.estimator} predictions against {against} (“{part.protocol}”)"
         if _defined(part.rows, metric):
             parts.append(
-                ", ".join([f"{named} it {_range(part, paths, metric)}", f"where {_usable(part.rows)}", *_lone(part.rows)])
+                ", ".join(
+                    [f"{named} it {_range(part, paths, metric)}", f"where {_usable(part.rows)}", *_lone(part.rows)]
+                )
             )
         else:
             parts.append(f"{named} none of {total(part.rows, 'total'):,} correlations is usable")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from study.evidence import wording
+from study.evidence.paths import cell_paths
 from study.evidence.report import answers
 from study.evidence.report.displays import Cell, Column, Table, across, column, fractions, label, missing, sort_key
 
@@ -64,7 +65,7 @@ class _Part:
     """The cells of one protocol."""
 
     def __init__(self, experiment: Experiment, table: pd.DataFrame, protocol: str, several: bool) -> None:
-        self.table, self.paths = table, answers.cell_paths(experiment)
+        self.table, self.paths = table, cell_paths(experiment.swept_paths)
         columns = set(table.columns)
         self.metrics = [name for name in table.columns if {f"{name}_low", f"{name}_high"} <= columns]
         self.bands = [name for name in table.columns if f"{name}_band_low" in columns]

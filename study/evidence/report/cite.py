@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from study.evidence import files
+from study.evidence.paths import cell_paths
 from study.evidence.report import answers, bibliography
 from study.evidence.report.latex import booktabs, command_names, escaped, letters, number
 from study.evidence.tables import Tables, summaries
@@ -53,7 +54,7 @@ def headline(tables: Tables) -> str:
     ]
     behind = _keys_behind(tables)
     for row in rows:
-        name = answers.cell_name(row, answers.cell_paths(experiment), rows)
+        name = answers.cell_name(row, cell_paths(experiment.swept_paths), rows)
         label = ", ".join(filter(None, [name, row["estimator"], row["protocol"]]))
         lines += [
             f"  {label}: {_cell_sentence(row, experiment.primary)}",
@@ -82,7 +83,7 @@ def numbers(tables: Tables) -> str:
 def table(tables: Tables) -> str:
     """The table `cells` in LaTeX with booktabs (and longtable, where it needs more than a page)."""
     experiment, cells, rows = tables.experiment, tables.cells, _rows(tables)
-    paths = answers.varying(rows, answers.cell_paths(experiment))
+    paths = answers.varying(rows, cell_paths(experiment.swept_paths))
     labels = [name for name in ("estimator", "protocol") if cells[name].nunique() > 1]
     metrics = [name for name in cells.columns if name in TABLE_METRICS]
     heads = [*(answers.short(path, paths) for path in paths), *labels, *map(str.capitalize, metrics), "usable"]
@@ -131,7 +132,7 @@ def _rows(tables: Tables) -> list[Any]:
 
 def _identity(experiment: Experiment, row: answers.Row) -> tuple[str, ...]:
     """What tells a row of `cells` apart."""
-    values = [answers.shown_value(row[path]) for path in answers.cell_paths(experiment)]
+    values = [answers.shown_value(row[path]) for path in cell_paths(experiment.swept_paths)]
     return (*values, str(row["estimator"]), str(row["protocol"]))
 
 
@@ -143,7 +144,7 @@ def _in_words(experiment: Experiment, row: answers.Row, paths: Sequence[str]) ->
 
 def _swept(experiment: Experiment) -> list[str]:
     """The cell paths of which the experiment, finished or not, has several values."""
-    paths = answers.cell_paths(experiment)
+    paths = cell_paths(experiment.swept_paths)
     return [path for path in paths if len({answers.shown_value(t.swept.get(path)) for t in experiment.trials}) > 1]
 
 
@@ -179,7 +180,7 @@ def _series_numbers(tables: Tables) -> list[tuple[tuple[str, ...], str]]:
 
 def _cell_numbers(tables: Tables) -> list[tuple[tuple[str, ...], str]]:
     cells = tables.cells
-    skipped = {*answers.cell_paths(tables.experiment), *CONSTANTS}
+    skipped = {*cell_paths(tables.experiment.swept_paths), *CONSTANTS}
     columns = [name for name in cells.columns if name not in skipped and pd.api.types.is_numeric_dtype(cells[name])]
     whole = {name: bool((cells[name].dropna() % 1 == 0).all()) for name in columns}
     paths = _swept(tables.experiment)
@@ -189,7 +190,7 @@ def _cell_numbers(tables: Tables) -> list[tuple[tuple[str, ...], str]]:
 
 def _keys_behind(tables: Tables) -> dict[tuple[str, ...], list[str]]:
     found: dict[tuple[str, ...], dict[str, None]] = {}
-    names = [*answers.cell_paths(tables.experiment), "estimator", "protocol", "trial"]
+    names = [*cell_paths(tables.experiment.swept_paths), "estimator", "protocol", "trial"]
     rows: list[Any] = tables.agreement[names].to_dict("records")
     for row in rows:
         found.setdefault(_identity(tables.experiment, row), {})[row["trial"]] = None

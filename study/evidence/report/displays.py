@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from study.evidence.paths import cell_paths
 from study.evidence.report import answers
 from study.evidence.tables import Tables, summaries
 
@@ -42,7 +43,7 @@ class Table:
 
 
 def certificates(tables: Tables) -> Table:
-    paths = answers.cell_paths(tables.experiment)
+    paths = cell_paths(tables.experiment.swept_paths)
     rows = summaries.certificates(tables.readings, paths)
     shown = [name for name in (rows[0] if rows else {}) if name not in paths or answers.varying(rows, [name])]
     parts = {"trained certified": "trials", "removals certified": "removals"}

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from study.evidence.paths import cell_paths
 from study.evidence.report import answers
 from study.evidence.store import Store
 from study.evidence.tables import Tables
-from study.evidence.tables.cells import cell_paths
 
 if TYPE_CHECKING:
     from study.trials import Experiment

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from study.evidence.paths import HELD_OUT, cell_paths
 from study.evidence.readings import Block, Readings
 from study.evidence.statistics import bootstrap, permutation
 from study.evidence.statistics.bootstrap import SEED, Sampled, crossed_bootstrap
@@ -19,17 +20,11 @@ from study.evidence.statistics.intervals import LEVEL
 from study.evidence.statistics.metrics import Compared, compared
 from study.evidence.tables import comparisons, minima
 
-HELD_OUT = ("data.test_rows", "data.split_seed")
 SAMPLED_RULES = ("all", "random")  # of points.train: any other rule would choose the same rows again
 HEADLINE = ("pearson", "spearman")
 REST = tuple(name for name in comparisons.METRICS if name not in HEADLINE)
 # Predictions that hardly vary make a slope of any size, and one such comparison the mean of a cell.
 MEDIANS = ("slope", "intercept", "plugin_slope", "plugin_intercept")
-
-
-def cell_paths(swept_paths: list[str]) -> list[str]:
-    """The swept paths that tell cells apart."""
-    return [path for path in swept_paths if path not in HELD_OUT and path != "seed"]
 
 
 def build(readings: Readings, agreement: pd.DataFrame) -> pd.DataFrame:
