@@ -76,7 +76,7 @@ def test_a_network_of_nan_and_a_stack_of_nothing_else_are_no_error():
 def test_little_memory_changes_nothing_but_rounding(monkeypatch):
     case = cases.stack(networks=5)
     whole = newton.minimise(case.objective, case.theta, case.weights, 1e-9, 200).theta
-    monkeypatch.setattr(newton, "MEMORY_BYTES", 1)
+    monkeypatch.setattr(newton, "CACHE_BYTES", 1)
     torch.testing.assert_close(
         newton.minimise(case.objective, case.theta, case.weights, 1e-9, 200).theta, whole, rtol=1e-7, atol=1e-8
     )

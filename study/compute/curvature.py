@@ -15,8 +15,9 @@ def positive_definite(matrices: Tensor) -> tuple[Tensor, Tensor]:
     """
     shift = (RELATIVE_FLOOR * torch.linalg.matrix_norm(matrices)).clamp(min=ABSOLUTE_FLOOR)
     definite = _factors(matrices, shift)
-    # without a factor of H itself no shift can help
-    doubtful = (~definite & torch.isfinite(shift) & _factors(matrices, torch.zeros_like(shift))).nonzero()[:, 0]
+    doubtful = (~definite & torch.isfinite(shift)).nonzero()[:, 0]
+    if len(doubtful):  # without a factor of H itself no shift can help
+        doubtful = doubtful[_factors(matrices[doubtful], torch.zeros_like(shift[doubtful]))]
     if len(doubtful):
         top = torch.linalg.eigvalsh(matrices[doubtful])[:, -1]
         shift[doubtful] = (RELATIVE_FLOOR * top).clamp(min=ABSOLUTE_FLOOR)

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -103,7 +104,7 @@ class Mlp(Network):
         starts = [0]
         for inputs_, outputs_ in zip(self.dimensions[:-1], self.dimensions[1:], strict=True):
             starts.append(starts[-1] + (inputs_ + 1) * outputs_)
-        total = theta.new_zeros(len(theta), self.parameters, self.parameters)
+        total = theta.new_empty(len(theta), self.parameters, self.parameters)  # every block is written below
         within = curvature  # ∂²(loss)/∂a_m² through everything above layer m
         for m in range(len(weights) - 1, -1, -1):
             across, reach = within, None
@@ -119,25 +120,25 @@ class Mlp(Network):
             if m:
                 pulled = _descend(within, weights[m], slopes[m - 1])
                 within = _descend(pulled.mT, weights[m], slopes[m - 1]) + torch.diag_embed(bends[m - 1] * backs[m - 1])
-        order = self._parameter_order().to(theta.device)
-        return total[:, order][:, :, order]
+        return total.flatten(1).index_select(1, self._entries.to(theta.device)).view_as(total)
 
-    def _parameter_order(self) -> Tensor:
-        """Where each flat parameter (weights, then bias, of a layer) stands among rows of [W | b]."""
+    @cached_property
+    def _entries(self) -> Tensor:
+        """Where each entry of the matrix of flat parameters (weights, then bias, of a layer) stands among rows of [W | b]."""
         order, start = [], 0
         for inputs, outputs in zip(self.dimensions[:-1], self.dimensions[1:], strict=True):
             places = start + torch.arange(outputs * (inputs + 1)).view(outputs, inputs + 1)
             order += [places[:, :-1].flatten(), places[:, -1]]
             start += outputs * (inputs + 1)
-        return torch.cat(order)
+        places = torch.cat(order)
+        return (places[:, None] * len(places) + places).flatten()
 
 
 def _descend(matrix: Tensor, weight: Tensor, slope: Tensor) -> Tensor:
     """M_i W diag(s_i) for every row i: [B, n, a, out] · [B, out, in] · [B, n, in]."""
     networks, rows, height, width = matrix.shape
-    return (matrix.reshape(networks, rows * height, width) @ weight).view(networks, rows, height, -1) * slope[
-        :, :, None
-    ]
+    moved = (matrix.reshape(networks, rows * height, width) @ weight).view(networks, rows, height, -1)
+    return moved.mul_(slope[:, :, None])
 
 
 def _block(across: Tensor, high: Tensor, low: Tensor, delta: Tensor, reach: Tensor | None) -> Tensor:

@@ -7,8 +7,8 @@ from study.compute.curvature import Spectrum, positive_definite, solve_definite
 from study.compute.objective import Objective
 from study.compute.quasi_newton import Minimised, line_search
 
-MEMORY_BYTES = 256_000_000  # Hessians held at once
-TOGETHER = 32  # networks whose Hessians are formed at once: more fall out of the caches
+CACHE_BYTES = 4_000_000  # of Hessians formed at once: more fall out of the caches
+TOGETHER = 32  # networks at once, however small
 NEAR_STATIONARY = 1e-5  # gradient norm below which negative curvature is followed rather than out-run
 REACHES = 2.0 ** -torch.arange(0, 24, dtype=torch.float64)  # lengths tried along a direction of negative curvature
 
@@ -27,39 +27,36 @@ def minimise(objective: Objective, theta: Tensor, weights: Tensor, tolerance: fl
     for _ in range(iterations):
         if not len(active):
             break
-        going = []
-        for chosen in active.split(together(theta)):
-            theta[chosen], norms[chosen], finished = _step(
-                objective.networks(chosen), theta[chosen], weights[chosen], tolerance
-            )
-            going.append(chosen[~finished])
+        theta[active], norms[active], finished = _step(
+            objective.networks(active), theta[active], weights[active], tolerance
+        )
         count[active.cpu()] += 1
-        active = torch.cat(going)
+        active = active[~finished]
     return Minimised(theta, norms, count)
 
 
 def together(theta: Tensor) -> int:
     """How many networks' Hessians to hold at once for a stack theta [B, P]."""
-    return min(TOGETHER, max(1, MEMORY_BYTES // (8 * theta.shape[1] ** 2)))
+    return min(TOGETHER, max(1, CACHE_BYTES // (8 * theta.shape[1] ** 2)))
 
 
 def _step(objective: Objective, theta: Tensor, weights: Tensor, tolerance: float) -> tuple[Tensor, Tensor, Tensor]:
     """One iteration on every network: new theta, its gradient norm, and whether it is finished."""
     loss, gradient = objective.gradient(theta, weights)
-    value = loss + objective.penalty(theta)
-    hessian = objective.hessian(theta, weights)
-    definite, _ = positive_definite(hessian)
-    direction = -solve_definite(hessian, gradient)
-    for b in (~definite).nonzero()[:, 0].tolist():
-        one = slice(b, b + 1)
-        spectrum = Spectrum.of(hessian[b])
-        if gradient[b].norm() <= NEAR_STATIONARY and spectrum.values[0] < 0:
-            theta[one] = _escape(objective.networks(one), theta[one], weights[one], spectrum.vectors[:, 0])
-            loss[one], gradient[one] = objective.networks(one).gradient(theta[one], weights[one])
-            value[one] = loss[one] + objective.networks(one).penalty(theta[one])
-        direction[b] = -spectrum.preconditioner() @ gradient[b]
+    definite, direction = torch.zeros_like(loss, dtype=torch.bool), torch.empty_like(theta)
+    for chosen in torch.arange(len(theta), device=theta.device).split(together(theta)):
+        some = objective.networks(chosen)
+        hessian = some.hessian(theta[chosen], weights[chosen])
+        definite[chosen], _ = positive_definite(hessian)
+        direction[chosen] = -solve_definite(hessian, gradient[chosen])
+        for b, matrix in zip(chosen[~definite[chosen]].tolist(), hessian[~definite[chosen]], strict=True):
+            one, spectrum = slice(b, b + 1), Spectrum.of(matrix)
+            if gradient[b].norm() <= NEAR_STATIONARY and spectrum.values[0] < 0:
+                theta[one] = _escape(objective.networks(one), theta[one], weights[one], spectrum.vectors[:, 0])
+                loss[one], gradient[one] = objective.networks(one).gradient(theta[one], weights[one])
+            direction[b] = -spectrum.preconditioner() @ gradient[b]
+    value, slope = loss + objective.penalty(theta), (direction * gradient).sum(dim=1)
     last = definite & (gradient.norm(dim=1) <= tolerance)
-    slope = (direction * gradient).sum(dim=1)
     everyone = torch.ones_like(definite)
     new, _, new_gradient, moved = line_search(objective, theta, weights, value, gradient, direction, slope, everyone)
     return new, new_gradient.norm(dim=1), last | ~moved
