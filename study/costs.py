@@ -7,8 +7,9 @@ from study.specs import Settings
 # Measured with `benchmarks/retraining.py` on one core of a 2.x GHz AVX-512 machine; only plans and progress rest on them.
 FLOPS = {"float32": 3.5e10, "float64": 1.6e10}
 STEP_OVERHEAD = 6e-7  # seconds of optimiser arithmetic per network-step
-HESSIAN_FLOPS = 6e9
-STRAGGLERS = 5  # Hessians per leave-one-out, on average: a few need many Newton steps
+CURVATURE_FLOPS = 4e10  # of large matrix products; small ones cost what PAIR_OVERHEAD adds
+PAIR_OVERHEAD = 4e-7  # seconds per row and pair of layers
+STRAGGLERS = 4  # Hessians per leave-one-out, on average: a few need many Newton steps
 START_UP = 6.0  # seconds until workers are up and their kernels compiled
 GENERIC_SLOWDOWN = 12.0  # a user's module by torch.func, against the fused kernel
 
@@ -42,7 +43,7 @@ def seconds(settings: Settings, sizes: Sizes) -> float:
     step = 6 * parameters * rows / FLOPS[training.dtype] + STEP_OVERHEAD
     if ":" in settings.model.kind:
         step *= GENERIC_SLOWDOWN
-    hessian = 4 * parameters**2 * sizes.rows / HESSIAN_FLOPS + 1e-4
+    hessian = _hessian_seconds(settings, sizes)
     stack, total = sizes.removals + 1, training.steps * step + 0.05
     if training.polish:
         total += 20 * hessian
@@ -55,6 +56,13 @@ def seconds(settings: Settings, sizes: Sizes) -> float:
         else:
             total += stack * STRAGGLERS * hessian
     return total
+
+
+def _hessian_seconds(settings: Settings, sizes: Sizes) -> float:
+    """One dense Hessian with its Cholesky factor."""
+    parameters, layers = sizes.parameters(settings), 1 if settings.model.kind == "linear" else settings.model.depth + 1
+    pairs = PAIR_OVERHEAD * sizes.rows * layers * (layers + 1) / 2
+    return 1e-4 + pairs + (4 * parameters**2 * sizes.rows + parameters**3) / CURVATURE_FLOPS
 
 
 def record_bytes(settings: Settings, sizes: Sizes) -> int:
