@@ -190,8 +190,9 @@ def differences(function: Callable[[Tensor], Tensor], theta: Tensor, step: float
 
 
 def eager(monkeypatch: Any) -> None:
-    """Switch the fused kernel off."""
+    """Switch the fused kernels off."""
     monkeypatch.setattr(fused, "kernel", lambda *_: None)
+    monkeypatch.setattr(fused, "hessian", lambda *_: None)
 
 
 def rows_of(p: Problem) -> tuple[np.ndarray, np.ndarray]:

@@ -92,7 +92,7 @@ def test_a_start_loads_nothing_heavy(arguments: str) -> None:
 
 
 def test_what_is_installed_is_the_whole_package(tmp_path: Path) -> None:
-    """A wheel, not the editable install that the tests run in: every module, the kernel and the templates."""
+    """A wheel, not the editable install that the tests run in: every module, the kernels and the templates."""
     source = tmp_path / "source"  # a build leaves files beside the package
     shutil.copytree(ROOT / "study", source / "study", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
@@ -102,5 +102,5 @@ def test_what_is_installed_is_the_whole_package(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     [wheel] = tmp_path.glob("*.whl")
     held = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("study/")}
-    expected = {path for path in (ROOT / "study").rglob("*") if path.suffix in {".py", ".cpp", ".j2"}}
+    expected = {path for path in (ROOT / "study").rglob("*") if path.suffix in {".py", ".cpp", ".h", ".j2"}}
     assert held == {str(path.relative_to(ROOT)) for path in expected}

@@ -1,4 +1,4 @@
-"""The compiled kernel against autograd, and the independence of its lanes."""
+"""The compiled kernels against autograd and the layers' formulas, and the independence of their lanes."""
 
 import itertools
 
@@ -84,6 +84,50 @@ def test_bits_depend_on_neither_neighbours_nor_position(dtype):
         part_loss, part = case.objective.networks(chosen).gradient(case.theta[chosen], case.weights[chosen])
         assert torch.equal(part_loss, loss[chosen])
         assert torch.equal(part, gradient[chosen])
+
+
+def both_hessians(case, monkeypatch, gauss_newton=False):
+    """Of the kernel and of the formulas that need none, which test_objective holds against autograd."""
+    assert fused.hessian(case.objective.network, case.objective.task, case.theta) is not None
+    compiled = case.objective.hessian(case.theta, case.weights, gauss_newton)
+    with monkeypatch.context() as patch:
+        cases.eager(patch)
+        return compiled, case.objective.hessian(case.theta, case.weights, gauss_newton)
+
+
+@needs_kernel
+@pytest.mark.parametrize(("task", "depth", "activation"), SHAPES)
+@pytest.mark.parametrize("own_rows", [False, True])
+@pytest.mark.parametrize("gauss_newton", [False, True])
+def test_the_hessian_kernel_is_the_layers_formula(task, depth, activation, own_rows, gauss_newton, monkeypatch):
+    case = cases.stack(task, depth, activation=activation, networks=11, own_rows=own_rows)
+    found, expected = both_hessians(case, monkeypatch, gauss_newton)
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-13)
+    assert torch.equal(found, found.mT)
+
+
+@needs_kernel
+@pytest.mark.parametrize(("networks", "rows"), [(1, 1), (7, 31), (8, 32), (9, 33), (17, 70)])
+def test_the_hessian_kernel_at_every_remainder(networks, rows, monkeypatch):
+    for width in (5, 8, 11):  # inputs of a layer: fewer than, as many as, and more than are summed at once
+        case = cases.stack(depth=2, width=width, networks=networks, rows=rows)
+        found, expected = both_hessians(case, monkeypatch)
+        torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-13)
+
+
+@needs_kernel
+@pytest.mark.parametrize("activation", cases.ACTIVATIONS)
+def test_bits_of_a_hessian_depend_on_no_neighbour(activation):
+    case = cases.stack(depth=2, activation=activation, networks=19)
+    whole = case.objective.hessian(case.theta, case.weights)
+    order = torch.randperm(19, generator=torch.Generator().manual_seed(0))
+    for chosen in (order, order[:11], torch.tensor([18])):
+        part = case.objective.networks(chosen).hessian(case.theta[chosen], case.weights[chosen])
+        assert torch.equal(part, whole[chosen])
+    case.theta[5] = torch.nan
+    broken, others = case.objective.hessian(case.theta, case.weights), torch.arange(19) != 5
+    assert torch.isnan(broken[5]).any()
+    assert torch.equal(broken[others], whole[others])
 
 
 @needs_kernel

@@ -36,7 +36,10 @@ def test_gradient_is_a_finite_difference(task, depth, compiled, monkeypatch):
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("depth", [0, 1, 3])
 @pytest.mark.parametrize("activation", cases.ACTIVATIONS)
-def test_hessian_is_dense_autograd(task, depth, activation):
+@pytest.mark.parametrize("compiled", [True, False])
+def test_hessian_is_dense_autograd(task, depth, activation, compiled, monkeypatch):
+    if not compiled:
+        cases.eager(monkeypatch)
     case = cases.stack(task, depth, width=3, activation=activation, networks=2)
     found = case.objective.hessian(case.theta, case.weights)
     for b, theta in enumerate(case.theta):
@@ -45,7 +48,10 @@ def test_hessian_is_dense_autograd(task, depth, activation):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_gauss_newton_is_jacobian_curvature_jacobian(task):
+@pytest.mark.parametrize("compiled", [True, False])
+def test_gauss_newton_is_jacobian_curvature_jacobian(task, compiled, monkeypatch):
+    if not compiled:
+        cases.eager(monkeypatch)
     case = cases.stack(task, depth=2, activation="gelu")
     found = case.objective.hessian(case.theta, case.weights, gauss_newton=True)
     for b, theta in enumerate(case.theta):

@@ -1,7 +1,7 @@
-"""The fused kernel: data loss and gradient of stacked small perceptrons in one compiled pass (fused.cpp).
+"""The fused kernels: gradients and Hessians of stacked small perceptrons, each in one compiled pass (*.cpp).
 
-It is compiled once per shape with the machine's own C++ compiler and cached on disk. Without a compiler the objective uses
-autograd, which agrees to rounding only; which of the two ran is therefore part of every record.
+They are compiled once per shape with the machine's own C++ compiler and cached on disk. Without a compiler the objective
+uses torch, which agrees to rounding only; which of the two ran is therefore part of every record.
 """
 
 import atexit
@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,24 +24,39 @@ from torch import Tensor
 from study.compute.mlp import Mlp
 from study.compute.networks import Network
 
-SOURCE = Path(__file__).with_name("fused.cpp")
+GRADIENT, HESSIAN = (Path(__file__).with_name(name) for name in ("fused.cpp", "fused_hessian.cpp"))
+LANES = Path(__file__).with_name("lanes.h")  # what both include
 SCALARS = {torch.float32: "float", torch.float64: "double"}
 ACTIVATIONS = {"tanh": 0, "relu": 1, "selu": 2, "gelu": 3, "softplus": 4}
 TASKS = {"classification": 0, "regression": 1}
-LARGEST = 16_384  # parameters; beyond it a network per lane no longer fits the caches and batched matrix products win
-BASE_FLAGS = ["-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]
+# parameters; beyond it a network per lane no longer fits the caches and batched matrix products win
+LARGEST = {GRADIENT: 16_384, HESSIAN: 512}
+BASE_FLAGS = [
+    "-std=gnu++17", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"
+]  # fmt: skip
 # the vector functions of the C library, where it has them, are several times faster; tried first
 VECTOR_FLAGS = ["-mprefer-vector-width=512", "-DVECTOR_MATH"]
 
 Gradient = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+Hessian = Callable[[Tensor, Tensor, Tensor, Tensor, bool], Tensor]
 
 
 def kernel(network: Network, task: str, theta: Tensor) -> Gradient | None:
     """(x, y, weights, theta) → (data loss [B], its gradient [B, P]), or None where autograd has to do it."""
-    if not isinstance(network, Mlp) or theta.device.type != "cpu" or network.parameters > LARGEST:
+    library = _kernel(GRADIENT, network, task, theta)
+    return None if library is None else functools.partial(_gradient, library)
+
+
+def hessian(network: Network, task: str, theta: Tensor) -> Hessian | None:
+    """(x, y, weights, theta, gauss_newton) → ∂²(data loss) [B, P, P], or None where `network.hessian` has to do it."""
+    library = _kernel(HESSIAN, network, task, theta)
+    return None if library is None else functools.partial(_hessian, library)
+
+
+def _kernel(source: Path, network: Network, task: str, theta: Tensor) -> ctypes.CDLL | None:
+    if not isinstance(network, Mlp) or theta.device.type != "cpu" or network.parameters > LARGEST[source]:
         return None
-    library = _library(tuple(network.dimensions), network.activation, task, theta.dtype)
-    return None if library is None else functools.partial(_call, library)
+    return _library(source, tuple(network.dimensions), network.activation, task, theta.dtype)
 
 
 def available(network: Network, task: str, dtype: torch.dtype, device: str) -> bool:
@@ -48,17 +64,32 @@ def available(network: Network, task: str, dtype: torch.dtype, device: str) -> b
     return kernel(network, task, torch.empty(0, dtype=dtype, device=device)) is not None
 
 
-def _call(library: ctypes.CDLL, x: Tensor, y: Tensor, weights: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-    x, y, weights, theta = (t.detach().contiguous() for t in (x, y, weights, theta))
-    networks, rows = weights.shape
-    loss, gradient = theta.new_empty(networks), torch.empty_like(theta)
-    pointers = [ctypes.c_void_p(t.data_ptr()) for t in (x, y, weights, theta, loss, gradient)]
-    library.stacked_gradient(ctypes.c_long(networks), ctypes.c_long(rows), ctypes.c_int(x.dim() == 2), *pointers)
+def _gradient(library: ctypes.CDLL, x: Tensor, y: Tensor, weights: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+    loss, gradient = theta.new_empty(len(theta)), theta.new_empty(theta.shape)
+    _call(library.stacked_gradient, x, [], [x, y, weights, theta], [loss, gradient])
     return loss, gradient
 
 
+def _hessian(
+    library: ctypes.CDLL, x: Tensor, y: Tensor, weights: Tensor, theta: Tensor, gauss_newton: bool = False
+) -> Tensor:
+    matrix = theta.new_empty(*theta.shape, theta.shape[1])
+    _call(library.stacked_hessian, x, [not gauss_newton], [x, y, weights, theta], [matrix])
+    return matrix
+
+
+def _call(function: Any, x: Tensor, options: list[bool], given: list[Tensor], found: list[Tensor]) -> None:
+    """Both kernels take networks, rows, whether these share their rows, options, and pointers to what is given and found."""
+    given = [t.detach().contiguous() for t in given]
+    sizes = map(ctypes.c_long, given[2].shape)
+    pointers = [ctypes.c_void_p(t.data_ptr()) for t in (*given, *found)]
+    function(*sizes, ctypes.c_int(x.dim() == 2), *map(ctypes.c_int, options), *pointers)
+
+
 @functools.cache
-def _library(dimensions: tuple[int, ...], activation: str, task: str, dtype: torch.dtype) -> ctypes.CDLL | None:
+def _library(
+    source: Path, dimensions: tuple[int, ...], activation: str, task: str, dtype: torch.dtype
+) -> ctypes.CDLL | None:
     command = compiler()
     if not command or os.environ.get("STUDY_EAGER") == "1":
         return None
@@ -73,7 +104,7 @@ def _library(dimensions: tuple[int, ...], activation: str, task: str, dtype: tor
     }
     defines = [f"-DSCALAR={SCALARS[dtype]}", *(f"-D{name}={value}" for name, value in sizes.items())]
     for extra in (VECTOR_FLAGS, []):
-        library = _compile(command, [*BASE_FLAGS, *extra, *defines])
+        library = _compile(source, command, [*BASE_FLAGS, *extra, *defines])
         if library is not None:
             return library
     return None
@@ -88,12 +119,12 @@ def compiler() -> list[str]:
     return []
 
 
-def _compile(compiler: list[str], flags: list[str]) -> ctypes.CDLL | None:
+def _compile(source: Path, compiler: list[str], flags: list[str]) -> ctypes.CDLL | None:
     """The shared library, from the cache or newly built; None where this compiler cannot build or load it."""
-    identity = "\n".join([SOURCE.read_text(), *compiler, *flags, _processor()])
+    identity = "\n".join([source.read_text(), LANES.read_text(), *compiler, *flags, _processor()])
     path = _cache() / f"fused-{hashlib.sha256(identity.encode()).hexdigest()[:32]}.so"
     for _ in range(2):  # a second time where the cached library turns out to be damaged
-        if not path.exists() and not _build([*compiler, *flags, str(SOURCE), "-lm"], path):
+        if not path.exists() and not _build([*compiler, *flags, str(source), "-lm"], path):
             return None
         try:
             return ctypes.CDLL(str(path))

@@ -104,12 +104,19 @@ class Objective:
         return self.network.row_gradients(theta, self.x, pull)
 
     def hessian(self, theta: Tensor, weights: Tensor, gauss_newton: bool = False) -> Tensor:
-        """∇²J_w, or its Gauss-Newton part Σ w JᵀSJ + diag λ, as [B, P, P]."""
-        pull, curvature = output_derivatives(self.network.outputs(theta, self.x), self.y, self.task)
-        pull = torch.zeros_like(pull) if gauss_newton else pull * weights[..., None]
-        matrix = self.network.hessian(theta, self.x, pull, curvature * weights[..., None, None])
+        """∇²J_w, or its Gauss-Newton part Σ w JᵀSJ + diag λ, as [B, P, P]; by the fused kernel where there is one."""
+        kernel = fused.hessian(self.network, self.task, theta)
+        if kernel is not None:
+            matrix = kernel(self.x, self.y, weights, theta, gauss_newton)
+        else:
+            matrix = self._hessian_by_layers(theta, weights, gauss_newton)
         matrix.diagonal(dim1=1, dim2=2).add_(self.decay)
         return matrix
+
+    def _hessian_by_layers(self, theta: Tensor, weights: Tensor, gauss_newton: bool) -> Tensor:
+        pull, curvature = output_derivatives(self.network.outputs(theta, self.x), self.y, self.task)
+        pull = torch.zeros_like(pull) if gauss_newton else pull * weights[..., None]
+        return self.network.hessian(theta, self.x, pull, curvature * weights[..., None, None])
 
 
 @dataclass(frozen=True)
