@@ -205,3 +205,27 @@ def test_different_splits_and_penalties_train_together_as_they_do_alone(tmp_path
     assert len({tuple(theta[0].tolist()) for theta in together}) == 12
     for p, theta in zip(found, together, strict=True):
         assert torch.equal(fitting.scratch([p], [p.weights])[0], theta)
+
+
+def test_networks_that_trials_share_are_trained_once(tmp_path, monkeypatch):
+    """Two trials of one base network with one removed row in common, and a third of another seed."""
+    changes = {"training.optimizer": "adam", "training.steps": 20, "training.batch_size": 16}
+    one, other = (problem(trial) for trial in cases.trials(tmp_path, changes, {"seed": [0, 1]}))
+    rows = ((one, [3, 8]), (one, [8, 11]), (other, [8]))
+    jobs = []
+    for p, removed in rows:
+        weights = torch.cat([p.weights, p.removal_weights(torch.tensor(removed))])
+        start = p.network.initial(p.settings.seed)
+        jobs.append(fitting.Job(p, start.expand(len(weights), -1), weights))
+    alone = [fitting.first_order([job], 20, fitting.ONWARDS)[0] for job in jobs]
+    sizes, train = [], training.train
+
+    def counted(stack, *arguments):
+        sizes.append(len(stack.seeds))
+        return train(stack, *arguments)
+
+    monkeypatch.setattr(training, "train", counted)
+    together = fitting.first_order(jobs, 20, fitting.ONWARDS)
+    assert sizes == [6]  # null, 3, 8 and 11 of the first seed, null and 8 of the second
+    for own, shared in zip(alone, together, strict=True):
+        assert torch.equal(own, shared)

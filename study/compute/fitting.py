@@ -1,5 +1,6 @@
 """Fitting the networks of many trials at once: from scratch, onwards, and on to a stationary point."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -73,14 +74,33 @@ def _train(jobs: list[Job], steps: int, stage: int) -> list[Tensor]:
         torch.full((size, 1), job.problem.settings.training.learning_rate, dtype=torch.float64)
         for job, size in zip(jobs, sizes, strict=True)
     ]
+    first, each = _distinct(jobs)
+    seeds = [job.problem.settings.seed for job, size in zip(jobs, sizes, strict=True) for _ in range(size)]
+    chosen = torch.tensor(first, device=device)
     stack = training.Stack(
-        objective=_stacked_objective(jobs).to(dtype, device),
-        weights=torch.cat([job.weights for job in jobs]).to(dtype),
-        rates=torch.cat(rates).to(device=device, dtype=dtype),
-        seeds=[job.problem.settings.seed for job, size in zip(jobs, sizes, strict=True) for _ in range(size)],
+        objective=_stacked_objective(jobs).networks(chosen).to(dtype, device),
+        weights=torch.cat([job.weights for job in jobs])[chosen].to(dtype),
+        rates=torch.cat(rates).to(device=device, dtype=dtype)[chosen],
+        seeds=[seeds[k] for k in first],
     )
-    theta = torch.cat([job.theta for job in jobs]).to(dtype)
-    return list(training.train(stack, theta, spec, steps, stage).to(torch.float64).split(sizes))
+    theta = torch.cat([job.theta for job in jobs])[chosen].to(dtype)
+    ends = training.train(stack, theta, spec, steps, stage).to(torch.float64)
+    return list(ends[torch.tensor(each, device=device)].split(sizes))
+
+
+def _distinct(jobs: Sequence[Job]) -> tuple[list[int], list[int]]:
+    """Networks that trials share, null and rows that several rules choose, train once: which, and for each of all its place."""
+    places: dict[bytes, int] = {}
+    first, each = list[int](), list[int]()
+    for job in jobs:
+        name = job.problem.settings.model_dump_json(include={"data", "model", "training", "seed"}).encode()
+        for theta, weights in zip(job.theta.cpu().numpy(), job.weights.cpu().numpy(), strict=True):
+            whole = hashlib.sha256(b"".join([name, theta.tobytes(), weights.tobytes()])).digest()
+            if whole not in places:
+                places[whole] = len(first)
+                first.append(len(each))
+            each.append(places[whole])
+    return first, each
 
 
 def _stacked_objective(jobs: list[Job]) -> Objective:
