@@ -107,16 +107,17 @@ class Mlp(Network):
         total = theta.new_empty(len(theta), self.parameters, self.parameters)  # every block is written below
         within = curvature  # ∂²(loss)/∂a_m² through everything above layer m
         for m in range(len(weights) - 1, -1, -1):
+            here = slice(starts[m], starts[m + 1])
+            total[:, here, here] = _diagonal_block(within, augmented[m])
             across, reach = within, None
-            for low in range(m, -1, -1):
-                if low < m:
-                    across = _descend(across, weights[low + 1], slopes[low])
-                    start = torch.diag_embed(slopes[low]) if reach is None else None
-                    reach = start if reach is None else _descend(reach, weights[low + 1], slopes[low])
+            for low in range(m - 1, -1, -1):
+                across = _descend(across, weights[low + 1], slopes[low])
+                reach = (
+                    torch.diag_embed(slopes[low]) if reach is None else _descend(reach, weights[low + 1], slopes[low])
+                )
+                below = slice(starts[low], starts[low + 1])
                 block = _block(across, augmented[m], augmented[low], deltas[m], reach)
-                rows, columns = slice(starts[m], starts[m + 1]), slice(starts[low], starts[low + 1])
-                total[:, rows, columns] = block
-                total[:, columns, rows] = block.mT
+                total[:, here, below], total[:, below, here] = block, block.mT
             if m:
                 pulled = _descend(within, weights[m], slopes[m - 1])
                 within = _descend(pulled.mT, weights[m], slopes[m - 1]) + torch.diag_embed(bends[m - 1] * backs[m - 1])
@@ -141,14 +142,36 @@ def _descend(matrix: Tensor, weight: Tensor, slope: Tensor) -> Tensor:
     return moved.mul_(slope[:, :, None])
 
 
-def _block(across: Tensor, high: Tensor, low: Tensor, delta: Tensor, reach: Tensor | None) -> Tensor:
+def _diagonal_block(within: Tensor, inputs: Tensor) -> Tensor:
+    """Σ_i C_i ⊗ h_i h_iᵀ as [B, o·i, o·i] in the order of [W | b]: both factors are symmetric, half of each is enough."""
+    outputs, width = within.shape[2], inputs.shape[2]
+    halves = [torch.triu_indices(size, size, device=within.device) for size in (outputs, width)]
+    products = inputs.new_empty(*inputs.shape[:2], halves[1].shape[1])
+    start = 0
+    for k in range(width):
+        torch.mul(inputs[..., k : k + 1], inputs[..., k:], out=products[..., start : start + width - k])
+        start += width - k
+    half = within[..., halves[0][0], halves[0][1]].mT @ products
+    whole = half[:, _unfolded(halves[0])][..., _unfolded(halves[1])]  # [B, o, o, i, i]
+    return whole.transpose(2, 3).reshape(len(within), outputs * width, outputs * width)
+
+
+def _unfolded(half: Tensor) -> Tensor:
+    """Where entry (a, b) of a symmetric matrix stands among those of its upper half: [size, size]."""
+    places = torch.arange(half.shape[1], device=half.device)
+    size = int(half.max()) + 1
+    found = places.new_empty(size, size)
+    found[half[0], half[1]] = found[half[1], half[0]] = places
+    return found
+
+
+def _block(across: Tensor, high: Tensor, low: Tensor, delta: Tensor, reach: Tensor) -> Tensor:
     """One Hessian block [B, o_m·(i_m+1), o_l·(i_l+1)] in the order of [W | b], summed over the rows."""
     networks, rows, tall, wide = across.shape
     products = (high[..., :, None] * low[..., None, :]).reshape(networks, rows, -1)
     block = across.reshape(networks, rows, -1).mT @ products
     block = block.view(networks, tall, wide, high.shape[2], low.shape[2]).transpose(2, 3).contiguous()
-    if reach is not None:
-        left = (delta[..., :, None] * low[..., None, :]).reshape(networks, rows, -1)
-        second = (left.mT @ reach.reshape(networks, rows, -1)).view(networks, tall, low.shape[2], -1, wide)
-        block[:, :, :-1] += second.permute(0, 1, 3, 4, 2)
+    left = (delta[..., :, None] * low[..., None, :]).reshape(networks, rows, -1)
+    second = (left.mT @ reach.reshape(networks, rows, -1)).view(networks, tall, low.shape[2], -1, wide)
+    block[:, :, :-1] += second.permute(0, 1, 3, 4, 2)
     return block.view(networks, tall * high.shape[2], wide * low.shape[2])
