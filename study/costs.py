@@ -7,9 +7,9 @@ from study.specs import Settings
 # Measured with `benchmarks/retraining.py` on one core of a 2.x GHz AVX-512 machine; only plans and progress rest on them.
 FLOPS = {"float32": 3.5e10, "float64": 1.6e10}
 STEP_OVERHEAD = 6e-7  # seconds of optimiser arithmetic per network-step
-CURVATURE_FLOPS = 4e10  # of large matrix products; small ones cost what PAIR_OVERHEAD adds
-PAIR_OVERHEAD = 4e-7  # seconds per row and pair of layers
-STRAGGLERS = 4  # Hessians per leave-one-out, on average: a few need many Newton steps
+HESSIAN_RATE, FACTOR_RATE = 9e-11, 4e-11  # seconds of a dense Hessian per P²n, of its Cholesky factors per P³
+EVALUATIONS = 6e-8  # seconds of a stationary leave-one-out's gradients and objectives per P·n
+HESSIANS = 4  # of a stationary leave-one-out, certificate included, on average: a few need many Newton steps
 START_UP = 6.0  # seconds until workers are up and their kernels compiled
 GENERIC_SLOWDOWN = 12.0  # a user's module by torch.func, against the fused kernel
 
@@ -43,26 +43,18 @@ def seconds(settings: Settings, sizes: Sizes) -> float:
     step = 6 * parameters * rows / FLOPS[training.dtype] + STEP_OVERHEAD
     if ":" in settings.model.kind:
         step *= GENERIC_SLOWDOWN
-    hessian = _hessian_seconds(settings, sizes)
+    hessian = HESSIAN_RATE * parameters**2 * sizes.rows + FACTOR_RATE * parameters**3
     stack, total = sizes.removals + 1, training.steps * step + 0.05
     if training.polish:
         total += 20 * hessian
     for protocol in settings.protocols:
-        total += stack * hessian
         if protocol.kind == "warm":
-            total += stack * protocol.steps * step
+            total += stack * (protocol.steps * step + hessian)
         elif protocol.kind == "cold":
-            total += stack * (training.steps * step + (20 * hessian if training.polish else 0))
+            total += stack * (training.steps * step + (20 * hessian if training.polish else hessian))
         else:
-            total += stack * STRAGGLERS * hessian
+            total += stack * (EVALUATIONS * parameters * sizes.rows + HESSIANS * hessian)
     return total
-
-
-def _hessian_seconds(settings: Settings, sizes: Sizes) -> float:
-    """One dense Hessian with its Cholesky factor."""
-    parameters, layers = sizes.parameters(settings), 1 if settings.model.kind == "linear" else settings.model.depth + 1
-    pairs = PAIR_OVERHEAD * sizes.rows * layers * (layers + 1) / 2
-    return 1e-4 + pairs + (4 * parameters**2 * sizes.rows + parameters**3) / CURVATURE_FLOPS
 
 
 def record_bytes(settings: Settings, sizes: Sizes) -> int:
