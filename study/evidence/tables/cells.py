@@ -5,6 +5,8 @@ A cell is all trials that share every swept value but the seed and what is held 
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -41,11 +43,12 @@ def build(readings: Readings, agreement: pd.DataFrame) -> pd.DataFrame:
     columns = [*paths, "estimator", "protocol"]
     sizes = [comparisons.count(block) for block in readings.blocks]
     owners = np.repeat(np.arange(len(sizes)), sizes)
-    rows = []
+    named, found = [], []
     for values, group in agreement.groupby(columns, sort=False, dropna=False):
-        cell = _Cell(readings, group, owners[group.index])
-        names = dict(zip(columns, values, strict=True)) | {"kind": group["kind"].iloc[0]}
-        rows.append(names | _counts(cell) | _means(cell) | _intervals(cell))
+        named.append(dict(zip(columns, values, strict=True)) | {"kind": group["kind"].iloc[0]})
+        found.append(_Cell(readings, group, owners[group.index]))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # what takes time are array operations that let other threads run
+        rows = [names | row for names, row in zip(named, pool.map(_row, found), strict=True)]
     table = pd.DataFrame(rows, columns=[*columns, *_found(readings.experiment.primary)])
     table = table.astype({path: agreement[path].dtype for path in paths})
     table.insert(0, "experiment", readings.experiment.name)
@@ -114,6 +117,10 @@ class _Cell:
             arrays[:, rows, columns] = found.predicted, found.actual, found.errors, found.unsure
             start = rows.stop
         return compared(*arrays)
+
+
+def _row(cell: _Cell) -> dict[str, Any]:
+    return _counts(cell) | _means(cell) | _intervals(cell)
 
 
 def _found(primary: str) -> list[str]:
