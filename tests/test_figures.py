@@ -15,7 +15,19 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from study.evidence import figures, wording
-from study.evidence.figures import drawing, lines, overview, plots, published, scales, style
+from study.evidence.figures import (
+    correlations,
+    eigenvalues,
+    lines,
+    losses,
+    norms,
+    overview,
+    plots,
+    published,
+    scales,
+    scatters,
+    style,
+)
 from study.evidence.figures.material import Material
 from study.evidence.figures.style import Look
 from study.evidence.store import Store
@@ -188,7 +200,7 @@ def test_without_permutation_columns_there_is_no_band():
 def test_the_figure_of_an_experiment_draws_its_cells(tmp_path):
     material = Material(_varied(tmp_path, TWO_AXES, _alive, protocols=("warm", "stationary"), noise=1.0))
     with style.applied():
-        figure = drawing.correlation(material, "spearman")
+        figure = correlations.correlation(material, "spearman")
     cells = material.cells
     assert len(figure.axes) == len(material.panels) == 2
     for axes, panel in zip(figure.axes, material.panels, strict=True):
@@ -280,7 +292,7 @@ def test_a_cell_is_drawn_from_the_pairs_that_agreement_counts(tmp_path):
 
     material = Material(_varied(tmp_path, DEPTHS, change, rows=20))
     cell = material.cells.iloc[1]
-    axes = drawing.draw_cell(material, Figure().subplots(), cell, "depth 2")
+    axes = scatters.draw_cell(material, Figure().subplots(), cell, "depth 2")
     points = material.tables.points
     points = points[points["used"] & (points["model.depth"] == 2)]
     collapsed = set(material.tables.agreement.query("undefined != ''")["trial"])
@@ -298,7 +310,7 @@ def test_eigenvalues_show_every_network_once_and_the_median_of_those_that_count(
     axes_of = {"model.depth": [1, 2], "points.train": ["highest_loss", "highest_influence"]}
     material = Material(_varied(tmp_path, axes_of, _alive, seeds=3))
     with style.applied():
-        figure = drawing.eigenvalues(material)
+        figure = eigenvalues.eigenvalues(material)
     drawn = figure.axes[0]
     table = material.tables.trials[material.tables.trials["points.train"] == "highest_loss"]
     good = table[table["flags"] == ""]
@@ -319,7 +331,7 @@ def test_protocols_that_start_from_the_same_networks_share_a_panel(tmp_path):
 def test_norms_are_medians_and_quartiles_over_the_rows_that_count(tmp_path):
     material = Material(_varied(tmp_path, DEPTHS, _alive, protocols=("warm",), rows=20, removed=15))
     with style.applied():
-        figure = drawing.norms(material)
+        figure = norms.norms(material)
     drawn = {line.get_label(): line.get_ydata() for line in _by_gid(figure.axes[0].lines, "line")}
     found = {name: [] for name in ("predicted_norm/exact", "actual_norm/warm", "null_norm/warm")}
     for depth in DEPTHS["model.depth"]:
@@ -335,13 +347,13 @@ def test_norms_are_medians_and_quartiles_over_the_rows_that_count(tmp_path):
 
 def test_correlation_against_loss_joins_each_comparison_with_its_own_test_row(tmp_path):
     material = Material(_varied(tmp_path, {}, _alive, tests=tuple(range(20, 32))))
-    axes = drawing.draw_against_loss(material, Figure().subplots(), material.cells.iloc[0], "spearman")
+    axes = losses.draw_against_loss(material, Figure().subplots(), material.cells.iloc[0], "spearman")
     drawn = np.asarray(axes.collections[0].get_offsets())
     agreement = material.tables.agreement.query("undefined == ''")
     np.testing.assert_array_equal(drawn[:, 1], agreement["spearman"])
     blocks = {block.trial.key: block.record.arrays for block in material.tables.readings.blocks}
-    losses = [blocks[row.trial]["test_losses"][row.test_row - 20] for row in agreement.itertuples()]
-    np.testing.assert_array_equal(drawn[:, 0], losses)
+    expected = [blocks[row.trial]["test_losses"][row.test_row - 20] for row in agreement.itertuples()]
+    np.testing.assert_array_equal(drawn[:, 0], expected)
     bins = plots.loss_bins(drawn[:, 0], drawn[:, 1])
     assert len(bins) == 4
     np.testing.assert_array_equal(_by_gid(axes.lines, "median")[0].get_ydata(), bins["median"])
@@ -385,7 +397,7 @@ def test_published_values_name_the_settings_that_the_axis_does_not(tmp_path):
         (by_penalty, "Basu et al. 2021, depth 1"),
     ):
         with style.applied():
-            figure = drawing.correlation(material, "spearman")
+            figure = correlations.correlation(material, "spearman")
             _check_texts("spearman", figure)
             stars = [line for axes in figure.axes for line in _by_gid(axes.lines, "published")]
             assert sorted(float(star.get_ydata()[0]) for star in stars) == [0.51, 0.97]
@@ -400,7 +412,7 @@ def test_a_mean_without_interval_and_usable_are_explained_in_the_figure(tmp_path
         store.write(synthetic.record(trial, points=points, flags=flags))
     material = Material(Tables(experiment, store))
     with style.applied():
-        figure = drawing.correlation(material, "spearman")
+        figure = correlations.correlation(material, "spearman")
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == ["95% of permutations", "no bar: one minimum, no interval", "usable: correlation defined"]
     with style.applied():
@@ -443,7 +455,7 @@ def test_values_that_a_protocol_was_never_to_have_are_marked(tmp_path):
         store.write(synthetic.record(trial, protocols=names))
     material = Material(Tables(replace(experiment, trials=trials), store))
     with style.applied():
-        figure = drawing.correlation(material, "spearman")
+        figure = correlations.correlation(material, "spearman")
     marked = [[text.get_position()[0] for text in _by_gid(axes.texts, "absent")] for axes in figure.axes]
     assert marked == [[], [material.sweep.scale.places[0.0]]]
 

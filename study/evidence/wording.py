@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+WEIGHT_DECAY = "training.weight_decay"
 NAMES = {
-    "training.weight_decay": "λ",
+    WEIGHT_DECAY: "λ",
     "model.kind": "network",
     "points.train": "removed rows",
     "points.test": "test rows",
@@ -17,7 +18,7 @@ NAMES = {
 AXES = {
     "model.depth": "Depth (hidden layers)",
     "model.width": "Width (units per hidden layer)",
-    "training.weight_decay": "Weight decay λ",
+    WEIGHT_DECAY: "Weight decay λ",
 }
 SPEAK_FOR_THEMSELVES = ("training.dtype", "training.optimizer", "model.activation", "model.kind", "data.name")
 RULES = {"all": "all rows", "random": "random rows"}
@@ -67,7 +68,7 @@ def name(path: str) -> str:
 def phrase(path: str, given: Any, powers: bool = False) -> str:
     """A swept path with its value: "depth 3", "λ = 0.005", "highest loss", "float32", "unpolished"."""
     given = value(given)
-    if path == "training.weight_decay" and given is not None:
+    if path == WEIGHT_DECAY and given is not None:
         return f"λ = {short(given, powers)}"
     if path == "training.polish" and given is not None:
         return "polished" if given else "unpolished"

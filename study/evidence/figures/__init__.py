@@ -14,7 +14,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from study.evidence import files, wording
-from study.evidence.figures import drawing, lines, overview, style
+from study.evidence.figures import correlations, eigenvalues, layout, lines, losses, norms, overview, scatters, style
 from study.evidence.figures.lines import Line, Panel, swept_axis
 from study.evidence.figures.material import Material
 from study.evidence.store import Store
@@ -73,14 +73,14 @@ def plan(material: Material) -> Iterator[tuple[str, Callable[[], Figure]]]:
     axis = (sweep.axis or lines.ESTIMATOR).replace(".", "_")
     yield "overview", partial(overview.figure, material)
     for metric in wording.METRICS:
-        yield f"{metric}_against_{axis}", partial(drawing.correlation, material, metric)
+        yield f"{metric}_against_{axis}", partial(correlations.correlation, material, metric)
     if sweep.axis is not None and sweep.axis in sweep.paths:
         if sweep.axis == material.network_sweep.axis and material.network_panels:
-            yield f"top_eigenvalue_against_{axis}", partial(drawing.eigenvalues, material)
-        yield f"parameter_change_against_{axis}", partial(drawing.norms, material)
+            yield f"top_eigenvalue_against_{axis}", partial(eigenvalues.eigenvalues, material)
+        yield f"parameter_change_against_{axis}", partial(norms.norms, material)
     if material.many_tests:
         primary = material.tables.experiment.primary
-        yield f"{primary}_against_test_loss", partial(drawing.against_loss, material, primary)
+        yield f"{primary}_against_test_loss", partial(losses.against_loss, material, primary)
     yield from _scatters(material)
 
 
@@ -95,14 +95,14 @@ def _scatters(material: Material) -> Iterator[tuple[str, Callable[[], Figure]]]:
     shown = lines.spread(found, MOST_SCATTERS)
     note = f"{len(shown)} of {len(found)} such figures" if len(shown) < len(found) else ""
     for stem, estimator, protocol, chosen in shown:
-        yield stem, partial(drawing.scatter, material, estimator, protocol, chosen, note)
+        yield stem, partial(scatters.scatter, material, estimator, protocol, chosen, note)
 
 
 def _files(material: Material, panel: Panel, own: list[Line]) -> list[tuple[list[str], list[Line]]]:
     """The lines of each file, with the swept values that its name states."""
     sweep = material.sweep
     planned = int((sweep.plan["protocol"] == panel.protocol).sum())
-    if planned <= drawing.MOST_PANELS:
+    if planned <= layout.MOST_PANELS:
         return [([], own)]
     varying = sweep.varying(panel.protocol)
     return [([wording.slug(path, line.values[path]) for path in varying], [line]) for line in own]

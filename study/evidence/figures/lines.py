@@ -90,11 +90,12 @@ class Sweep:
         return swept_axis(self.plan, [p for p in self.rest if any(len(self.distinct(p, own)) > 1 for own in protocols)])
 
     def distinct(self, path: str, protocol: str | None = None) -> list[Any]:
-        """Planned values in the order of their rank: numbers from the largest, anything else as planned."""
+        """Planned values in the order of their rank: numbers ascending, penalties from the strongest, the rest as planned."""
         rows = self.plan if protocol is None else self.plan[self.plan["protocol"] == protocol]
         values = list(dict.fromkeys(wording.value(given) for given in rows[path]))
         if all(isinstance(given, int | float) and not isinstance(given, bool) for given in values if given is not None):
-            values.sort(key=lambda given: (given is None, -(given or 0)))
+            sign = -1 if path == wording.WEIGHT_DECAY else 1
+            values.sort(key=lambda given: (given is None, sign * (given or 0)))
         return values
 
     def varying(self, protocol: str) -> list[str]:

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from study.evidence import wording
-from study.evidence.figures import drawing, lines, style
+from study.evidence.figures import correlations, eigenvalues, layout, lines, losses, norms, scatters, style
 from study.evidence.figures.lines import Line, Panel
 from study.evidence.figures.material import Material
 from study.evidence.readings import SEPARATOR
@@ -29,7 +29,7 @@ HEAD = 0.52
 
 def figure(material: Material) -> Figure:
     """A page of 6.9 × 9 inches."""
-    page = drawing.new(style.PAGE, style.PAGE_HEIGHT)
+    page = layout.new(style.PAGE, style.PAGE_HEIGHT)
     headline, checks = _headline(material), _checks(material)
     texts = [HEAD, ROW * (len(headline) + 1.6), ROW * (sum(map(_tall, checks)) + 1.8)]
     rest = style.PAGE_HEIGHT - sum(texts)
@@ -60,12 +60,12 @@ def _title(part: SubFigure, material: Material) -> None:
 def _main(part: SubFigure, material: Material) -> None:
     panels = material.panels[-2:] if len(material.panels) > 2 else material.panels
     grid = part.subplots(1, len(panels), squeeze=False).ravel()
-    notes = drawing.draw_correlation(material, panels, list(grid), material.tables.experiment.primary, MOST_COUNTS)
-    drawing.note_legend(part, notes, style.PAGE)
+    notes = correlations.draw_correlation(material, panels, list(grid), material.tables.experiment.primary, MOST_COUNTS)
+    layout.note_legend(part, notes, style.PAGE)
 
 
 def _against_loss(part: SubFigure, material: Material) -> None:
-    drawing.draw_against_losses(material, part, material.tables.experiment.primary, most=3)
+    losses.draw_against_losses(material, part, material.tables.experiment.primary, most=3)
 
 
 def _details(part: SubFigure, material: Material) -> None:
@@ -76,21 +76,21 @@ def _details(part: SubFigure, material: Material) -> None:
     grid = part.subplots(1, 1 + bool(networks) + swept, squeeze=False).ravel()
     several = [str(cell["estimator"])] if material.cells["estimator"].nunique() > 1 else []
     phrases = several + [material.sweep.phrase(path, cell[path]) for path in material.sweep.shown(panel.protocol)]
-    title = "\n".join(filter(None, [panel.title, drawing.in_rows(phrases, 34), rule]))
-    drawing.draw_cell(material, grid[0], cell, title, widest=34)
+    title = "\n".join(filter(None, [panel.title, layout.in_rows(phrases, 34), rule]))
+    scatters.draw_cell(material, grid[0], cell, title, widest=34)
     grid[0].set(xlabel=f"Predicted change in test {material.target}", ylabel="Actual")
     if networks:
         own = next((p for p in networks if p.protocol == panel.protocol), networks[-1])
-        drawing.draw_eigenvalues(material, [replace(own, note="")], [grid[1]])
+        eigenvalues.draw_eigenvalues(material, [replace(own, note="")], [grid[1]])
         looks = [line.look for line in own.lines if line.look.label]
-        drawing.legend(grid[1], [*map(drawing.handle, looks), *drawing.eigenvalue_handles([own], brief=True)])
+        layout.legend(grid[1], [*map(layout.handle, looks), *eigenvalues.eigenvalue_handles([own], brief=True)])
     if swept:
-        handles = drawing.draw_norms(material, grid[-1], panel, chosen)
+        handles = norms.draw_norms(material, grid[-1], panel, chosen)
         grid[-1].set_ylabel("‖Δθ‖")
         rest = [material.sweep.phrase(path, cell[path]) for path in material.sweep.varying(panel.protocol)]
-        name = "\n".join(filter(None, [panel.title, drawing.in_rows(rest, 34)]))
+        name = "\n".join(filter(None, [panel.title, layout.in_rows(rest, 34)]))
         grid[-1].set_title(name, fontsize=style.SMALL + 0.5)
-        drawing.legend(grid[-1], handles)
+        layout.legend(grid[-1], handles)
 
 
 def main_cell(material: Material) -> tuple[Panel, list[Line], pd.Series, str]:
@@ -145,8 +145,8 @@ def _mean(cell: pd.Series, metric: str) -> str:
     if not cell["usable"]:
         return f"undefined{counts}"
     mean, low, high = (float(cell[name]) for name in (metric, f"{metric}_low", f"{metric}_high"))
-    ends = "" if np.isnan(low) else f" [{drawing.two(low)}, {drawing.two(high)}]"
-    return f"{drawing.two(mean)}{ends}{counts}"
+    ends = "" if np.isnan(low) else f" [{layout.two(low)}, {layout.two(high)}]"
+    return f"{layout.two(mean)}{ends}{counts}"
 
 
 def _checks(material: Material) -> list[list[str]]:
