@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import study
-from study.evidence.report import answers, bibliography, cite, latex
+from study.evidence.report import answers, bibliography, cell_rows, cite, latex
 from study.evidence.tables import Tables
 from tests import spoken
 
@@ -43,7 +43,7 @@ def test_every_number_of_the_table_has_a_command(made):
     commands = _commands((folder / "numbers.tex").read_text())
     spelled = {"1": "One", "2": "Two", "10": "OneZero", "0.005": "ZeroPointZeroZeroFive", "1e-05": "OneEMinusZeroFive"}
     for row in tables.cells.to_dict("records"):
-        depth, decay = (spelled[answers.shown_value(row[path])] for path in ("model.depth", "training.weight_decay"))
+        depth, decay = (spelled[cell_rows.shown_value(row[path])] for path in ("model.depth", "training.weight_decay"))
         base = (
             f"SpokenDepthAtDepth{depth}WeightDecay{decay}{row['estimator'].capitalize()}{row['protocol'].capitalize()}"
         )
@@ -54,7 +54,7 @@ def test_every_number_of_the_table_has_a_command(made):
         assert commands[f"{base}RowsTotal"] == "90"
     assert commands["SpokenDepthTrials"] == "18"
     assert commands["SpokenDepthCells"] == "6"
-    (part,) = [part for part in answers.series(tables.cells.to_dict("records")) if part.name == "ggn, warm"]
+    (part,) = [part for part in cell_rows.series(tables.cells.to_dict("records")) if part.name == "ggn, warm"]
     lowest = min(row["spearman"] for row in part.rows)
     assert commands["SpokenDepthGgnWarmLowestSpearman"] == f"{lowest:.3f}"
 
@@ -128,7 +128,7 @@ def test_headline_says_cells_and_keys(made):
     for sentence in answers.sentences(tables.experiment, tables.cells.to_dict("records"), 18):
         assert sentence in text
     first = tables.cells.iloc[0]
-    assert f"Spearman {answers.interval(first, 'spearman')}" in text
+    assert f"Spearman {cell_rows.interval(first, 'spearman')}" in text
     assert f"3 trials: {tables.experiment.trials[0].key[:10]}" in text
     assert "unknown commit" in text
 

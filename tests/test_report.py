@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from study.evidence import report
 from study.evidence.paths import cell_paths
-from study.evidence.report import answers, cell_tables, displays
+from study.evidence.report import answers, cell_rows, cell_tables, displays
 from study.evidence.store import Store
 from study.evidence.tables import Tables, summaries
 from tests import browser, spoken
@@ -99,7 +99,7 @@ def test_the_page_says_what_a_reader_asks(made):
     assert "eager, float64" in text
     assert 'name = "spoken_depth"' in text
     for row in tables.cells.to_dict("records"):
-        assert answers.interval(row, "spearman") in text
+        assert cell_rows.interval(row, "spearman") in text
 
 
 def test_a_page_rebuilds_alike_and_an_unfinished_one_says_so(made, tmp_path):
@@ -306,7 +306,7 @@ def test_one_line_from_the_tables_says_when_they_are_stale(tmp_path):
 
 def test_tables_and_their_files_answer_alike(made):
     tables, path = made
-    rows = answers.read(path.parent / "tables" / "cells.csv")
+    rows = cell_rows.read(path.parent / "tables" / "cells.csv")
     written = answers.sentences(tables.experiment, rows, 18)
     assert written == answers.sentences(tables.experiment, tables.cells.to_dict("records"), 18)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from study.evidence import files, wording
-from study.evidence.report import answers, cell_tables, displays
+from study.evidence.report import answers, cell_rows, cell_tables, displays
 from study.evidence.store import Store
 from study.evidence.tables import Tables, summaries
 from study.progress import duration
@@ -102,9 +102,9 @@ def index(found: Sequence[tuple[Experiment, Store]]) -> str:
 
 def _entry(experiment: Experiment, store: Store) -> dict[str, Any]:
     folder = store.folder / "tables"
-    rows = answers.read(folder / "cells.csv")
+    rows = cell_rows.read(folder / "cells.csv")
     wanted = {trial.key for trial in experiment.trials}
-    done = len(wanted & {row["trial"] for row in answers.read(folder / "trials.csv")})
+    done = len(wanted & {row["trial"] for row in cell_rows.read(folder / "trials.csv")})
     answer = answers.sentences(experiment, rows, done) if rows else ["There are no tables yet."]
     return {
         "name": experiment.name,

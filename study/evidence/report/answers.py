@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from study.evidence.paths import cell_paths
+from study.evidence.report.cell_rows import (
+    Row,
+    Series,
+    cell_name,
+    defined,
+    extremes,
+    interval,
+    is_number,
+    number,
+    overlap,
+    read,
+    reasons,
+    series,
+    total,
+    varying,
+)
 from study.evidence.store import Store
 
 if TYPE_CHECKING:
     from study.trials import Experiment
 
-Row = Mapping[str, Any]  # of `cells`: from the table itself, or from its CSV file
-ORDER = ("stationary", "cold", "warm")  # kinds of protocol, the best founded first
 AGAINST = {
     "stationary": "leave-one-out retraining to a certified minimum",
     "cold": "retraining from scratch, not certified",
@@ -27,22 +36,6 @@ AGAINST = {
 }
 CORRELATIONS = ("spearman", "pearson")
 MOST_OTHERS = 3
-BOUNDED = ("pearson", "spearman", "kendall", "agreement", "overlap")  # metrics of at most one: shown to three decimals
-TEXTS = ("experiment", "trial", "estimator", "protocol", "kind", "undefined", "resampled")  # columns never of numbers
-
-
-@dataclass(frozen=True)
-class Series:
-    """The cells of one estimator and one protocol, in the order of the table."""
-
-    estimator: str
-    protocol: str
-    kind: str
-    rows: list[Row]
-
-    @property
-    def name(self) -> str:
-        return f"{self.estimator}, {self.protocol}"
 
 
 def sentences(experiment: Experiment, rows: Sequence[Row], done: int | None = None) -> list[str]:
@@ -57,7 +50,7 @@ def sentences(experiment: Experiment, rows: Sequence[Row], done: int | None = No
     says over what the mean is taken. If not all trials are `done`, that comes first.
     """
     ordered = series(rows)
-    usable = [part for part in ordered if _defined(part.rows, experiment.primary)]
+    usable = [part for part in ordered if defined(part.rows, experiment.primary)]
     if not usable:
         return [_so_far(experiment, done) + f"No {experiment.primary} correlation is usable yet."]
     first, others = usable[0], [part for part in ordered if part is not usable[0]]
@@ -87,97 +80,6 @@ def line(experiment: Experiment, store: Store) -> str:
     return "; ".join(parts) + (f" ({'; '.join(remarks)})" if remarks else "")
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """The rows of a table's CSV file, numbers as numbers; none when there is no such file."""
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            return [{name: _parsed(name, text) for name, text in row.items()} for row in csv.DictReader(file)]
-    except OSError:
-        return []
-
-
-def series(rows: Iterable[Row]) -> list[Series]:
-    """The rows by estimator and protocol, the best founded protocol first, else in the order of the table."""
-    found: dict[tuple[str, str], Series] = {}
-    for row in rows:
-        name = (str(row["estimator"]), str(row["protocol"]))
-        found.setdefault(name, Series(*name, str(row["kind"]), [])).rows.append(row)
-    return sorted(found.values(), key=lambda part: ORDER.index(part.kind) if part.kind in ORDER else len(ORDER))
-
-
-def cell_name(row: Row, paths: Iterable[str], rows: Iterable[Row] = ()) -> str:
-    """`depth 3, weight_decay 0.005`: the paths that vary among `rows` (all of `paths` when none are given)."""
-    paths, rows = list(paths), list(rows)
-    shown = varying(rows, paths) if rows else paths
-    return ", ".join(f"{short(path, paths)} {shown_value(row[path])}" for path in shown)
-
-
-def varying(rows: Sequence[Row], paths: Iterable[str]) -> list[str]:
-    return [path for path in paths if len({shown_value(row[path]) for row in rows}) > 1]
-
-
-def short(path: str, among: Iterable[str]) -> str:
-    """The last part of a dotted path, or all of it where another path ends alike."""
-    last = path.rsplit(".", 1)[-1]
-    return path if sum(other.rsplit(".", 1)[-1] == last for other in among) > 1 else last
-
-
-def shown_value(value: Any) -> str:
-    """A swept value as text: the same from the table and from its CSV file."""
-    if value is None or value != value or str(value) in ("", "nan", "<NA>"):
-        return "none"
-    if not is_number(value):
-        return str(value)
-    return f"{float(value):.12g}"
-
-
-def number(value: Any) -> float:
-    """A cell of the table as a float, NaN where it has none."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return math.nan
-
-
-def interval(row: Row, metric: str) -> str:
-    """`0.969 [0.891, 0.998]`, without the brackets where there is no interval."""
-    mean, low, high = (number(row.get(name)) for name in (metric, f"{metric}_low", f"{metric}_high"))
-    form = ".3f" if metric.endswith(BOUNDED) else ".3g"
-    if math.isnan(mean):
-        return "undefined"
-    return f"{mean:{form}}" if math.isnan(low) or math.isnan(high) else f"{mean:{form}} [{low:{form}}, {high:{form}}]"
-
-
-def extremes(part: Series, metric: str) -> tuple[Row, Row]:
-    """The cells of lowest and highest `metric`, the first of equals."""
-    defined = _defined(part.rows, metric)
-    return min(defined, key=lambda row: number(row[metric])), max(defined, key=lambda row: number(row[metric]))
-
-
-def lowest_and_highest(part: Series, paths: list[str], metric: str) -> str:
-    """`exact, certified: Spearman lowest 0.4 [0.3, 0.5] (depth 3), highest …: intervals overlap`; empty of one cell."""
-    if len(_defined(part.rows, metric)) < 2:
-        return ""
-    low, high = extremes(part, metric)
-    ends = [f"{interval(row, metric)} ({cell_name(row, paths, part.rows)})" for row in (low, high)]
-    return f"{part.name}: {metric} lowest {ends[0]}, highest {ends[1]}{': ' * (low is not high)}{overlap(low, high, metric)}."
-
-
-def reasons(rows: Iterable[Row]) -> dict[str, int]:
-    """Undefined correlations by reason, over all rows."""
-    counts: dict[str, int] = {}
-    for row in rows:
-        for entry in filter(None, str(row.get("undefined") or "").split(", ")):
-            head, _, reason = entry.partition(" ")
-            if head.isdigit():
-                counts[reason] = counts.get(reason, 0) + int(head)
-    return counts
-
-
-def total(rows: Iterable[Row], column: str) -> int:
-    return sum(int(number(row[column])) for row in rows)
-
-
 def _so_far(experiment: Experiment, done: int | None) -> str:
     trials = len(experiment.trials)
     return "" if done is None or done == trials else f"So far ({done:,} of {trials:,} trials): "
@@ -194,7 +96,7 @@ def _opening(part: Series, paths: list[str], metric: str) -> str:
         f"the {other.capitalize()} correlation {_range(part, paths, other)}" for other in _secondary(part, metric)
     ]
     pieces.append(_usable(part.rows))
-    if empty := len(part.rows) - len(_defined(part.rows, metric)):
+    if empty := len(part.rows) - len(defined(part.rows, metric)):
         pieces.append(f"{empty} of {len(part.rows)} cells have no usable correlation")
     pieces += _lone(part.rows)
     if (inside := _inside_band(part.rows, metric)) is not None:
@@ -203,7 +105,7 @@ def _opening(part: Series, paths: list[str], metric: str) -> str:
 
 
 def _secondary(part: Series, metric: str) -> list[str]:
-    return [name for name in CORRELATIONS if name != metric and _defined(part.rows, name)]
+    return [name for name in CORRELATIONS if name != metric and defined(part.rows, name)]
 
 
 def _lone(rows: Sequence[Row]) -> list[str]:
@@ -222,16 +124,6 @@ def _range(part: Series, paths: list[str], metric: str) -> str:
     return f"lies between {names[0]} and {names[1]}{found and f', whose {found},'} over {len(part.rows)} cells"
 
 
-def overlap(first: Row, second: Row, metric: str) -> str:
-    """Whether the intervals of two cells overlap, in words; empty for one and the same cell."""
-    if first is second:
-        return ""
-    ends = [number(row.get(f"{metric}_{end}")) for row in (first, second) for end in ("low", "high")]
-    if any(map(math.isnan, ends)):
-        return "intervals are not both known"
-    return "intervals overlap" if ends[0] <= ends[3] and ends[2] <= ends[1] else "intervals do not overlap"
-
-
 def _partly(row: Row, form: str = ", {}") -> str:
     """A cell is never named without saying that only some of it is usable."""
     usable, all_of_it = total([row], "usable"), total([row], "total")
@@ -243,7 +135,7 @@ def _ends(part: Series, paths: list[str], metric: str) -> list[str]:
     axes = varying(part.rows, paths)
     if len(axes) != 1 or not all(is_number(row[axes[0]]) for row in part.rows):
         return []
-    ordered = sorted(_defined(part.rows, metric), key=lambda row: number(row[axes[0]]))
+    ordered = sorted(defined(part.rows, metric), key=lambda row: number(row[axes[0]]))
     ends, named = (ordered[0], ordered[-1]), extremes(part, metric)
     if all(any(row is other for other in named) for row in ends):
         return []
@@ -280,7 +172,7 @@ def _others(first: Series, others: list[Series], paths: list[str], metric: str) 
     for part in others[:MOST_OTHERS]:
         against = "the same" if part.protocol == first.protocol else AGAINST.get(part.kind, part.kind)
         named = f"for {part.estimator} predictions against {against} (“{part.protocol}”)"
-        if _defined(part.rows, metric):
+        if defined(part.rows, metric):
             parts.append(
                 ", ".join(
                     [f"{named} it {_range(part, paths, metric)}", f"where {_usable(part.rows)}", *_lone(part.rows)]
@@ -310,7 +202,7 @@ def _between(counts: Sequence[int], noun: str) -> str:
 
 
 def _short(part: Series, paths: list[str], metric: str) -> str:
-    if not _defined(part.rows, metric):
+    if not defined(part.rows, metric):
         return f"{part.name}: no usable correlation"
     low, high = (interval(row, metric) for row in extremes(part, metric))
     found = low if len(part.rows) == 1 else f"{low} to {high}"
@@ -325,22 +217,3 @@ def _inside_band(rows: Sequence[Row], metric: str) -> int | None:
     if not all(low in row and high in row for row in rows):
         return None
     return sum(number(row[low]) <= number(row[metric]) <= number(row[high]) for row in rows)
-
-
-def _defined(rows: Iterable[Row], metric: str) -> list[Row]:
-    return [row for row in rows if not math.isnan(number(row.get(metric)))]
-
-
-def is_number(value: Any) -> bool:
-    return not isinstance(value, bool | np.bool_ | str) and not math.isnan(number(value))
-
-
-def _parsed(name: str, text: str | None) -> Any:
-    if name in TEXTS:
-        return text
-    for kind in (int, float):
-        try:
-            return kind(text)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
-            continue
-    return text

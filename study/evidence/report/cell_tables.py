@@ -9,7 +9,7 @@ import pandas as pd
 
 from study.evidence import wording
 from study.evidence.paths import cell_paths
-from study.evidence.report import answers
+from study.evidence.report import answers, cell_rows
 from study.evidence.report.displays import Cell, Column, Table, across, column, fractions, label, missing, sort_key
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def cells(experiment: Experiment, table: pd.DataFrame) -> list[Table]:
     NAME_band_high. What never varies within a protocol is said in the caption or in a note below.
     """
     rows: list[Any] = table[["estimator", "protocol", "kind"]].to_dict("records")
-    names = list(dict.fromkeys(part.protocol for part in answers.series(rows)))
+    names = list(dict.fromkeys(part.protocol for part in cell_rows.series(rows)))
     parts = [_Part(experiment, table[table["protocol"] == name], name, len(names) > 1) for name in names]
     found = [part.correlations() for part in parts]
     if found:
@@ -107,8 +107,8 @@ class _Part:
         found: list[Shown] = []
         for name in names:
             head = Column(label(name, self.paths), meaning=_meaning(name))
-            if name in self.metrics or name.endswith(answers.BOUNDED):
-                found.append((head, [Cell(answers.interval(row, name), sort_key(row[name])) for row in rows]))
+            if name in self.metrics or name.endswith(cell_rows.BOUNDED):
+                found.append((head, [Cell(cell_rows.interval(row, name), sort_key(row[name])) for row in rows]))
             else:
                 plain, entries = column(head.label, self.table[name])
                 found.append((Column(head.label, plain.numeric, head.meaning), entries))
@@ -119,7 +119,7 @@ class _Part:
     def _notes(self) -> list[str]:
         first = self.table.iloc[0]
         named = [
-            f"{name.replace('_', ' ')} {answers.shown_value(first[name])}"
+            f"{name.replace('_', ' ')} {cell_rows.shown_value(first[name])}"
             for name in self.alike
             if name not in self.paths and not missing(first[name]) and first[name] != ""
         ]
@@ -141,7 +141,9 @@ def _meaning(name: str) -> str:
 def _common(table: pd.DataFrame) -> list[str]:
     """What holds for all tables of correlations."""
     first = table.iloc[0]
-    drawn = ", ".join(f"{name.replace('_', ' ')} {answers.shown_value(first[name])}" for name in DRAWN if name in table)
+    drawn = ", ".join(
+        f"{name.replace('_', ' ')} {cell_rows.shown_value(first[name])}" for name in DRAWN if name in table
+    )
     return [
         "Each correlation is a mean over usable comparisons (one trial and one test row each), never pooled; in brackets its "
         f"crossed bootstrap interval ({drawn}), none where nothing is a sample.",
@@ -151,7 +153,7 @@ def _common(table: pd.DataFrame) -> list[str]:
 
 def _bands(cells: pd.DataFrame, name: str) -> list[Cell]:
     ends = [
-        (answers.number(low), answers.number(high))
+        (cell_rows.number(low), cell_rows.number(high))
         for low, high in zip(cells[f"{name}_band_low"], cells[f"{name}_band_high"], strict=True)
     ]
     return [

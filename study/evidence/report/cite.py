@@ -12,7 +12,7 @@ import pandas as pd
 
 from study.evidence import files
 from study.evidence.paths import cell_paths
-from study.evidence.report import answers, bibliography
+from study.evidence.report import answers, bibliography, cell_rows
 from study.evidence.report.latex import booktabs, command_names, escaped, letters, number
 from study.evidence.tables import Tables, summaries
 
@@ -54,7 +54,7 @@ def headline(tables: Tables) -> str:
     ]
     behind = _keys_behind(tables)
     for row in rows:
-        name = answers.cell_name(row, cell_paths(experiment.swept_paths), rows)
+        name = cell_rows.cell_name(row, cell_paths(experiment.swept_paths), rows)
         label = ", ".join(filter(None, [name, row["estimator"], row["protocol"]]))
         lines += [
             f"  {label}: {_cell_sentence(row, experiment.primary)}",
@@ -83,13 +83,13 @@ def numbers(tables: Tables) -> str:
 def table(tables: Tables) -> str:
     """The table `cells` in LaTeX with booktabs (and longtable, where it needs more than a page)."""
     experiment, cells, rows = tables.experiment, tables.cells, _rows(tables)
-    paths = answers.varying(rows, cell_paths(experiment.swept_paths))
+    paths = cell_rows.varying(rows, cell_paths(experiment.swept_paths))
     labels = [name for name in ("estimator", "protocol") if cells[name].nunique() > 1]
     metrics = [name for name in cells.columns if name in TABLE_METRICS]
-    heads = [*(answers.short(path, paths) for path in paths), *labels, *map(str.capitalize, metrics), "usable"]
+    heads = [*(cell_rows.short(path, paths) for path in paths), *labels, *map(str.capitalize, metrics), "usable"]
     body = [
         [
-            *(escaped(answers.shown_value(row[path])) for path in paths),
+            *(escaped(cell_rows.shown_value(row[path])) for path in paths),
             *(escaped(str(row[name])) for name in labels),
             *(_interval(row, metric) for metric in metrics),
             f"{row['usable']}/{row['total']}",
@@ -130,22 +130,22 @@ def _rows(tables: Tables) -> list[Any]:
     return list(tables.cells.to_dict("records"))
 
 
-def _identity(experiment: Experiment, row: answers.Row) -> tuple[str, ...]:
+def _identity(experiment: Experiment, row: cell_rows.Row) -> tuple[str, ...]:
     """What tells a row of `cells` apart."""
-    values = [answers.shown_value(row[path]) for path in cell_paths(experiment.swept_paths)]
+    values = [cell_rows.shown_value(row[path]) for path in cell_paths(experiment.swept_paths)]
     return (*values, str(row["estimator"]), str(row["protocol"]))
 
 
-def _in_words(experiment: Experiment, row: answers.Row, paths: Sequence[str]) -> tuple[str, ...]:
+def _in_words(experiment: Experiment, row: cell_rows.Row, paths: Sequence[str]) -> tuple[str, ...]:
     """As `_identity`, in words: every path in `_swept` is named, so that the name stays as more cells arrive."""
-    named = [part for path in paths for part in (answers.short(path, paths), answers.shown_value(row[path]))]
+    named = [part for path in paths for part in (cell_rows.short(path, paths), cell_rows.shown_value(row[path]))]
     return (experiment.name, *(["At"] if named else []), *named, str(row["estimator"]), str(row["protocol"]))
 
 
 def _swept(experiment: Experiment) -> list[str]:
     """The cell paths of which the experiment, finished or not, has several values."""
     paths = cell_paths(experiment.swept_paths)
-    return [path for path in paths if len({answers.shown_value(t.swept.get(path)) for t in experiment.trials}) > 1]
+    return [path for path in paths if len({cell_rows.shown_value(t.swept.get(path)) for t in experiment.trials}) > 1]
 
 
 def _experiment_numbers(tables: Tables) -> list[tuple[tuple[str, ...], str]]:
@@ -166,13 +166,13 @@ def _series_numbers(tables: Tables) -> list[tuple[tuple[str, ...], str]]:
     """The numbers of the answer's sentences: lowest and highest cell, usable and total, by estimator and protocol."""
     metric = tables.experiment.primary
     entries: list[tuple[tuple[str, ...], str]] = []
-    for part in answers.series(_rows(tables)):
+    for part in cell_rows.series(_rows(tables)):
         base = (tables.experiment.name, part.estimator, part.protocol)
         for column in ("usable", "total"):
-            entries.append(((*base, "all", column), str(answers.total(part.rows, column))))
-        if all(math.isnan(answers.number(row[metric])) for row in part.rows):
+            entries.append(((*base, "all", column), str(cell_rows.total(part.rows, column))))
+        if all(math.isnan(cell_rows.number(row[metric])) for row in part.rows):
             continue
-        for end, row in zip(("lowest", "highest"), answers.extremes(part, metric), strict=True):
+        for end, row in zip(("lowest", "highest"), cell_rows.extremes(part, metric), strict=True):
             for suffix in ("", "_low", "_high"):
                 entries.append(((*base, end, metric + suffix), number(row.get(metric + suffix))))
     return entries
@@ -203,26 +203,26 @@ def _listed(found: Sequence[str]) -> str:
     return f"{len(found)} {'trial' if len(found) == 1 else 'trials'}: {shown}{more}"
 
 
-def _cell_sentence(row: answers.Row, primary: str) -> str:
+def _cell_sentence(row: cell_rows.Row, primary: str) -> str:
     metrics = [primary, *(name for name in TABLE_METRICS if name in row and name != primary)]
-    parts = [f"{name.capitalize()} {answers.interval(row, name)}" for name in metrics]
+    parts = [f"{name.capitalize()} {cell_rows.interval(row, name)}" for name in metrics]
     reasons = f" ({row['undefined']})" if row["undefined"] else ""
     parts.append(f"{row['usable']} of {row['total']} correlations usable{reasons}")
     parts.append(f"{row['rows_used']} of {row['rows_total']} removals counted")
-    if not math.isnan(minima := answers.number(row.get("minima"))):
+    if not math.isnan(minima := cell_rows.number(row.get("minima"))):
         parts.append(f"{minima:.0f} distinct {'minimum' if minima == 1 else 'minima'}")
     return ", ".join(parts)
 
 
-def _interval(row: answers.Row, metric: str) -> str:
-    mean, low, high = (answers.number(row.get(f"{metric}{end}")) for end in ("", "_low", "_high"))
+def _interval(row: cell_rows.Row, metric: str) -> str:
+    mean, low, high = (cell_rows.number(row.get(f"{metric}{end}")) for end in ("", "_low", "_high"))
     if math.isnan(mean):
         return "undefined"
     return f"${mean:.3f}$" if math.isnan(low) or math.isnan(high) else f"${mean:.3f}\\;[{low:.3f},\\,{high:.3f}]$"
 
 
-def _caption(experiment: Experiment, rows: Sequence[answers.Row]) -> str:
-    level = f"{answers.number(rows[0]['level']):.0f}\\% crossed bootstrap intervals" if rows else "intervals"
+def _caption(experiment: Experiment, rows: Sequence[cell_rows.Row]) -> str:
+    level = f"{cell_rows.number(rows[0]['level']):.0f}\\% crossed bootstrap intervals" if rows else "intervals"
     return (
         f"{escaped(experiment.question or experiment.name)} Mean correlation of predicted and actual changes in test "
         f"{_target(experiment)} over usable comparisons, with {level}; usable: comparisons with a defined correlation, of all."

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from study.evidence.paths import cell_paths
-from study.evidence.report import answers
+from study.evidence.report import cell_rows
 from study.evidence.tables import Tables, summaries
 
 MOST_TRIALS = 1000  # rows of the table of trials; beyond it the CSV file is the place to look
@@ -45,7 +45,7 @@ class Table:
 def certificates(tables: Tables) -> Table:
     paths = cell_paths(tables.experiment.swept_paths)
     rows = summaries.certificates(tables.readings, paths)
-    shown = [name for name in (rows[0] if rows else {}) if name not in paths or answers.varying(rows, [name])]
+    shown = [name for name in (rows[0] if rows else {}) if name not in paths or cell_rows.varying(rows, [name])]
     parts = {"trained certified": "trials", "removals certified": "removals"}
     columns: list[tuple[Column, list[Cell]]] = []
     for name in shown:
@@ -54,7 +54,7 @@ def certificates(tables: Tables) -> Table:
         if whole is not None:
             columns.append((Column(name), fractions(values, pd.Series([row[whole] for row in rows]))))
         elif name != "removals":
-            columns.append(column(answers.short(name, paths) if name in paths else name, values))
+            columns.append(column(cell_rows.short(name, paths) if name in paths else name, values))
     return Table("Certificates by cell and protocol", *across(columns))
 
 
@@ -102,7 +102,7 @@ def trials(tables: Tables) -> Table | None:
 def column(label: str, values: pd.Series) -> tuple[Column, list[Cell]]:
     """Numbers are aligned and sorted as numbers; everything else as text."""
     entries = list(values)
-    numeric = all(missing(value) or answers.is_number(value) for value in entries)
+    numeric = all(missing(value) or cell_rows.is_number(value) for value in entries)
     if numeric and not all(missing(value) for value in entries):
         return Column(label), [Cell(_number(value), sort_key(value)) for value in entries]
     return Column(label, False), [Cell("–" if missing(value) else str(value)) for value in entries]
@@ -124,7 +124,7 @@ def across(columns: list[tuple[Column, list[Cell]]]) -> tuple[list[Column], list
 
 
 def label(name: str, paths: list[str]) -> str:
-    return answers.short(name, paths) if name in paths else name.replace("_", " ")
+    return cell_rows.short(name, paths) if name in paths else name.replace("_", " ")
 
 
 def missing(value: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from study.evidence.paths import cell_paths
-from study.evidence.report import answers
+from study.evidence.report import answers, cell_rows
 from study.evidence.store import Store
 from study.evidence.tables import Tables
 
@@ -70,7 +70,7 @@ def _spread(tables: Tables, paths: list[str]) -> list[str]:
     """Lowest and highest cell of each correlation, and whether their intervals tell them apart."""
     rows: list[Any] = tables.cells.to_dict("records")
     metrics = sorted(answers.CORRELATIONS, key=lambda name: name != tables.experiment.primary)
-    found = [answers.lowest_and_highest(part, paths, metric) for part in answers.series(rows) for metric in metrics]
+    found = [cell_rows.lowest_and_highest(part, paths, metric) for part in cell_rows.series(rows) for metric in metrics]
     return list(filter(None, found))
 
 

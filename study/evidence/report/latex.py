@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from study.evidence.report import answers
+from study.evidence.report import cell_rows
 
 DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 SIGNS = {".": "Point", "-": "Minus", "+": "Plus"}
@@ -42,7 +42,7 @@ def escaped(value: str) -> str:
 
 def number(value: Any, whole: bool = False) -> str:
     """A number as LaTeX prints it in text and in formulas: to three decimals or in powers of ten, counts whole."""
-    found = answers.number(value)
+    found = cell_rows.number(value)
     if math.isnan(found):
         return "undefined"
     if whole:
