@@ -84,7 +84,7 @@ def z_and_t(metric: str, estimate: float, draws: np.ndarray, axes: Sequence[inte
     """Student's interval on Fisher's scale with the standard deviation of the draws: both sides alike."""
     values = np.arctanh(draws)
     alone = np.array([np.arctanh(axis.draws)[np.isfinite(np.arctanh(axis.draws))].var() for axis in axes])
-    freedom = np.array([axis.units - 1 for axis in axes])
+    freedom = np.array([len(axis.shares) - 1 for axis in axes])
     spread = np.sqrt(values[np.isfinite(values)].var() + (alone / freedom).sum())
     reach = stdtrit(alone.sum() ** 2 / (alone**2 / freedom).sum(), 0.975) * spread
     return float(np.tanh(np.arctanh(estimate) - reach)), float(np.tanh(np.arctanh(estimate) + reach))
@@ -98,7 +98,7 @@ def percentile(metric: str, estimate: float, draws: np.ndarray, axes: Sequence[i
 def expanded(metric: str, estimate: float, draws: np.ndarray, axes: Sequence[intervals.Axis]) -> Ends:
     """Percentiles moved outwards as Student's t is from the normal. Reference: Hesterberg 2015."""
     alone = np.array([np.nanvar(axis.draws) for axis in axes])
-    freedom = np.array([axis.units - 1 for axis in axes])
+    freedom = np.array([len(axis.shares) - 1 for axis in axes])
     degrees = alone.sum() ** 2 / (alone**2 / freedom).sum()
     tail = ndtr(-stdtrit(degrees, 0.975) * np.sqrt(1 + (alone / freedom).sum() / np.nanvar(draws)))
     low, high = np.nanquantile(draws, [tail, 1 - tail])

@@ -8,6 +8,8 @@ from study.evidence.statistics import counted, metrics
 from study.evidence.statistics.bootstrap import METRICS, Sampled, crossed_bootstrap
 from study.evidence.statistics.intervals import Axis, interval
 
+FIFTHS = np.full(5, 0.2)
+
 
 def _values(generator, shape=(6, 15), missing=0.2):
     actual = generator.normal(size=shape)
@@ -75,7 +77,7 @@ def test_the_bootstrap_is_the_slow_loop(axes):
     seen = {}
 
     def remember(metric, estimate, draws, alone):
-        seen[metric] = estimate, draws, [axis.units for axis in alone]
+        seen[metric] = estimate, draws, [len(axis.shares) for axis in alone]
         return interval(metric, estimate, draws, alone)
 
     generator = np.random.default_rng(7)
@@ -125,14 +127,35 @@ def test_one_axis_alone_gives_students_interval():
     counts = np.random.default_rng(12).multinomial(12, np.full(12, 1 / 12), size=20000)
     draws = counts @ values / 12
     half = stats.t.ppf(0.975, 11) * values.std(ddof=1) / np.sqrt(12)
-    ends = interval("slope", values.mean(), draws, [Axis(12, draws)])
+    ends = interval("slope", values.mean(), draws, [Axis(np.full(12, 1 / 12), draws)])
     assert ends == pytest.approx((values.mean() - half, values.mean() + half), abs=0.01)
+
+
+def test_unequal_shares_are_corrected_as_the_quadratic_form_says():
+    """Σ w²(x − x̄)² of independent x is xᵀAx: mean σ² tr A, Satterthwaite's degrees of freedom (tr A)²/tr A²."""
+    for shares in (np.full(6, 1 / 6), np.array([0.5, 0.3, 0.15, 0.05]), np.array([0.9, 0.1])):
+        centred = np.eye(len(shares)) - shares
+        form = centred.T @ np.diag(shares**2) @ centred
+        axis = Axis(shares, np.zeros(2))
+        assert axis.correction == pytest.approx((shares**2).sum() / np.trace(form))
+        assert axis.freedom == pytest.approx(np.trace(form) ** 2 / np.trace(form @ form))
+    assert (Axis(FIFTHS, np.zeros(2)).correction, Axis(FIFTHS, np.zeros(2)).freedom) == pytest.approx((5 / 4, 4))
+
+
+def test_an_interval_over_seeds_alone_is_even_on_the_scale_of_the_metric():
+    draws = np.tanh(1 + np.random.default_rng(15).exponential(size=400))
+    shares = np.full(10, 0.1)
+    low, high = np.arctanh(interval("pearson", np.tanh(2.0), draws, [Axis(shares, draws)]))
+    assert high - 2 == pytest.approx(2 - low)
+    low, high = np.arctanh(interval("pearson", np.tanh(2.0), draws, [Axis(shares, draws, lopsided=True)]))
+    assert high - 2 > 1.5 * (2 - low)
 
 
 def test_a_row_that_holds_a_correlation_down_does_not_widen_the_lower_end():
     """Nearly half of the draws lack the row, and lie far up: how far is nothing to the lower end."""
     below = np.tanh(np.random.default_rng(13).normal(2.0, 0.1, size=501))
-    ends = [interval("spearman", np.tanh(2.0), np.append(below, np.full(499, top)), [Axis(149, below)])
+    rows = Axis(np.full(149, 1 / 149), below, lopsided=True)
+    ends = [interval("spearman", np.tanh(2.0), np.append(below, np.full(499, top)), [rows])
             for top in (0.9999, 1 - 1e-12)]  # fmt: skip
     assert ends[0][0] == pytest.approx(ends[1][0], abs=1e-12)
     assert 0.8 < ends[0][0] < np.tanh(2.0) < ends[0][1] < ends[1][1]
@@ -140,12 +163,13 @@ def test_a_row_that_holds_a_correlation_down_does_not_widen_the_lower_end():
 
 def test_intervals_stay_where_the_metric_lives():
     draws = np.array([0.9, 0.99, 1.0, 1.0, 0.97])
-    low, high = interval("spearman", 0.98, draws, [Axis(5, draws)])
+    low, high = interval("spearman", 0.98, draws, [Axis(FIFTHS, draws)])
     assert 0 < low < 0.98 < high <= 1
-    assert interval("pearson", 1.0, np.ones(9), [Axis(9, np.ones(9))]) == pytest.approx((np.nan, np.nan), nan_ok=True)
-    low, high = interval("sign_agreement", 0.97, draws, [Axis(5, draws)])
+    constant = [Axis(FIFTHS, np.ones(9))]
+    assert interval("pearson", 1.0, np.ones(9), constant) == pytest.approx((np.nan, np.nan), nan_ok=True)
+    low, high = interval("sign_agreement", 0.97, draws, [Axis(FIFTHS, draws)])
     assert 0 <= low < 0.97 < high <= 1
-    low, high = interval("mean_absolute_error", 0.01, draws / 100, [Axis(5, draws / 100)])
+    low, high = interval("mean_absolute_error", 0.01, draws / 100, [Axis(FIFTHS, draws / 100)])
     assert 0 < low < 0.01 < high
 
 

@@ -41,20 +41,28 @@ def crossed_bootstrap(
     comparisons together. A comparison drawn m times counts m times in the mean; undefined ones are left out of it.
 
     values: [K, R], column j the same removed row in all. seeds, tests: [K], labels of the units that are resampled: of
-    a comparison's seed (or of the minimum that several seeds share: see `minima`) and of its test row. An axis with one
-    label cannot be resampled. Both ends are NaN when no axis is. Reference: Owen 2007, "The pigeonhole bootstrap".
+    a comparison's seed (or of the minimum that several seeds share: see `minima`) and of its test row. An axis whose
+    usable comparisons have one label cannot be resampled. Both ends are NaN when no axis is. Reference: Owen 2007, "The
+    pigeonhole bootstrap".
     """
-    by_seed = _counts(seeds, sampled.seeds, generator, draws)
-    by_test = _counts(tests, sampled.tests, generator, draws)
     found = measured(values)
-    alone = [(axis.units, {m: _means(found[m], *axes) for m in METRICS}) for axis, axes in _each(by_seed, by_test)]
+    usable = np.isfinite(found["pearson"])
+    by_seed, by_test = (
+        _counts(labels, on and len(np.unique(labels[usable])) > 1, generator, draws)
+        for labels, on in ((seeds, sampled.seeds), (tests, sampled.tests))
+    )
+    alone = [
+        {m: Axis(axis.shares(usable), _means(found[m], *axes)) for m in METRICS}
+        for axis, axes in _each(by_seed, by_test)
+    ]
     crossed = {m: _means(found[m], by_seed, by_test) for m in METRICS}
     if sampled.rows:
-        crossed, rows = _means_of_resampled(values, found["pearson"], by_seed, by_test, generator)
-        alone.append((values.predicted.shape[1], rows))
+        rows = values.predicted.shape[1]
+        crossed, resampled = _means_of_resampled(values, usable, by_seed, by_test, generator)
+        alone.append({m: Axis(np.full(rows, 1 / rows), resampled[m], lopsided=True) for m in METRICS})
     if not alone:
         return dict.fromkeys(METRICS, (np.nan, np.nan))
-    return {m: ends(m, _mean(found[m]), crossed[m], [Axis(n, means[m]) for n, means in alone]) for m in METRICS}
+    return {m: ends(m, _mean(found[m]), crossed[m], [axis[m] for axis in alone]) for m in METRICS}
 
 
 @dataclass(frozen=True)
@@ -69,13 +77,18 @@ class _Counts:
     def units(self) -> int:
         return self.times.shape[1]
 
+    def shares(self, usable: np.ndarray) -> np.ndarray:
+        """[units] the part of the usable comparisons [K] that each unit stands for."""
+        counts = np.bincount(self.unit[usable], minlength=self.units)
+        return counts[counts > 0] / max(usable.sum(), 1)
+
     def fixed(self) -> _Counts:
         return _Counts(np.ones_like(self.times), self.unit, False)
 
 
 def _counts(labels: np.ndarray, sampled: bool, generator: np.random.Generator, draws: int) -> _Counts:
     names, unit = np.unique(labels, return_inverse=True)
-    if not sampled or len(names) < 2:
+    if not sampled:
         return _Counts(np.ones((draws, len(names))), unit, False)
     return _Counts(_resample(len(names), generator, draws), unit, True)
 
@@ -105,7 +118,7 @@ def _means(values: np.ndarray, by_seed: _Counts, by_test: _Counts) -> np.ndarray
 
 
 def _means_of_resampled(
-    values: Compared, found: np.ndarray, by_seed: _Counts, by_test: _Counts, generator: np.random.Generator
+    values: Compared, defined: np.ndarray, by_seed: _Counts, by_test: _Counts, generator: np.random.Generator
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """[draws] by metric, one resample of the removed rows per draw shared by all comparisons.
 
@@ -114,14 +127,14 @@ def _means_of_resampled(
     draws = len(by_seed.times)
     counts = np.ascontiguousarray(_resample(values.predicted.shape[1], generator, draws).T)
     totals = {metric: np.zeros((4, draws)) for metric in METRICS}
-    usable = np.flatnonzero(np.isfinite(found))
+    usable = np.flatnonzero(defined)
     for block, drawn in counted.metrics(values.take(usable), counts):
         index = usable[block]
         weight = by_seed.times[:, by_seed.unit[index]].T * by_test.times[:, by_test.unit[index]].T
         for metric, resampled in drawn.items():
-            defined = np.isfinite(resampled)
-            terms = np.where(defined, resampled, 0.0)
-            totals[metric] += ((terms * weight).sum(0), (defined * weight).sum(0), terms.sum(0), defined.sum(0))
+            finite = np.isfinite(resampled)
+            terms = np.where(finite, resampled, 0.0)
+            totals[metric] += ((terms * weight).sum(0), (finite * weight).sum(0), terms.sum(0), finite.sum(0))
     crossed, alone = ({metric: _ratio(*total[part]) for metric, total in totals.items()} for part in (CROSSED, ALONE))
     return crossed, alone
 

@@ -41,10 +41,38 @@ PLAIN = Scale(np.asarray, np.asarray)
 
 @dataclass(frozen=True, eq=False)
 class Axis:
-    """One resampled axis: how many units it has, and the draws of the metric when it alone is resampled."""
+    """One resampled axis: the draws of the metric when it alone is resampled.
 
-    units: int
+    shares [m]: the part of all comparisons that each of its m units stands for, 1 in all. lopsided: whether single units
+    may hold the metric to one side, as removed rows do, so that each side of the draws is taken by itself.
+    """
+
+    shares: np.ndarray
     draws: np.ndarray
+    lopsided: bool = False
+
+    @property
+    def correction(self) -> float:
+        """Variance of the mean over that of its resamples: m/(m − 1) where all m units have equal shares.
+
+        The resamples of a mean of m values of variance σ² and shares w vary by Σ w²(x − x̄)², on average
+        σ² Σ w²(1 − 2w + Σw²), where the mean itself has σ² Σw²: a unit of large share draws x̄ to itself.
+        """
+        w = self.shares
+        return float((w**2).sum() / self._trace)
+
+    @property
+    def freedom(self) -> float:
+        """Satterthwaite's degrees of freedom of Σ w²(x − x̄)²: m − 1 where shares are equal, fewer where not."""
+        w = self.shares
+        two, three, four, five = ((w**power).sum() for power in (2, 3, 4, 5))
+        square = four * (1 + 4 * two) - 4 * five + 2 * three**2 - 4 * two**2 * three + two**4
+        return float(self._trace**2 / square)
+
+    @property
+    def _trace(self) -> float:
+        w = self.shares
+        return float((w**2 * (1 - 2 * w + (w**2).sum())).sum())
 
 
 Construction = Callable[[str, float, np.ndarray, Sequence[Axis]], tuple[float, float]]
@@ -54,36 +82,42 @@ def interval(metric: str, estimate: float, draws: np.ndarray, axes: Sequence[Axi
     """f⁻¹(f(estimate) ∓ t·s), f the scale of the metric, each end with a t and s of its own side: 95% two-sided.
 
     f is Fisher's z for a correlation, the arcsine of the root for a share, the logarithm for an error. With v twice
-    the mean of max(±(f(draw) − median), 0)², + for the upper end, and v_a the same when axis a of m_a units is resampled
-    alone,
+    the mean of max(±(f(draw) − median), 0)², + for the upper end, v_a the same when axis a is resampled alone, c_a its
+    correction and ν_a its degrees of freedom,
 
-        s² = v + Σ v_a/(m_a − 1),        degrees of freedom of t = (Σ v_a)² / Σ v_a²/(m_a − 1).
+        s² = v + Σ (c_a − 1) v_a,        degrees of freedom of t = (Σ v_a)² / Σ v_a²/ν_a.
 
-    The sum in s² makes up for a resample of m units spreading by (m − 1)/m of what a sample does; one axis with draws
-    that spread evenly gives Student's interval. t as Welch and Satterthwaite have it: few seeds widen the interval as
-    far as they matter. The sides are apart because one removed row can hold a correlation down: the draws without it lie
-    far up on Fisher's scale, which says nothing about how low the correlation could be.
+    The sum in s² makes up for a resample spreading less than a sample does; one axis of equal shares gives Student's
+    interval. t as Welch and Satterthwaite have it: few seeds widen the interval as far as they matter.
+    The sides are apart because one removed row can hold a correlation down: the draws without it lie far up on Fisher's
+    scale, which says nothing about how low the correlation could be. Of an axis that is not `lopsided` v_a is the mean of
+    both sides, and v gets what its own side falls short of that: the skew of a handful of seeds is chance.
     Both ends are NaN where the estimate is, or where fewer than two draws are defined; draws at which f is infinite
     are left out. Coverage by simulation, beside that of other constructions: `benchmarks/coverage.py`.
-    References: Fisher 1915; Satterthwaite 1946; Owen 2007 (the crossed v counts interactions more than once).
+    References: Fisher 1915; Satterthwaite 1946; Bell and McCaffrey 2002 (unequal shares); Owen 2007 (the crossed v
+    counts interactions more than once).
     """
     scale = SCALES.get(metric, PLAIN)
     centre = float(_scaled(scale, np.asarray(estimate)))
     values = _finite(scale, draws)
     if np.isnan(centre) or len(values) < 2:
         return np.nan, np.nan
-    alone = [(_finite(scale, axis.draws), axis.units - 1) for axis in axes]
+    alone = [(axis, _finite(scale, axis.draws)) for axis in axes]
     ends = [centre + side * _reach(values, alone, side) for side in (-1, 1)]
     return float(scale.back(np.asarray(ends[0]))), float(scale.back(np.asarray(ends[1])))
 
 
-def _reach(values: np.ndarray, alone: list[tuple[np.ndarray, int]], side: int) -> float:
+def _reach(values: np.ndarray, alone: list[tuple[Axis, np.ndarray]], side: int) -> float:
     """t·s of one side."""
-    spread = np.array([_one_sided(draws, side) for draws, _ in alone])
-    freedom = np.array([units for _, units in alone], dtype=np.float64)
+    own = np.array([_one_sided(draws, side) for _, draws in alone])
+    other = np.array([_one_sided(draws, -side) for _, draws in alone])
+    spread = np.where([axis.lopsided for axis, _ in alone], own, (own + other) / 2)
+    freedom = np.array([axis.freedom for axis, _ in alone])
+    missing = np.array([axis.correction for axis, _ in alone]) - 1
     weight = (spread**2 / freedom).sum()
     degrees = spread.sum() ** 2 / weight if weight > 0 else freedom.min()
-    return float(stdtrit(degrees, 0.5 + LEVEL / 200) * np.sqrt(_one_sided(values, side) + (spread / freedom).sum()))
+    whole = max(_one_sided(values, side) + (spread - own).sum(), 0.0) + (missing * spread).sum()
+    return float(stdtrit(degrees, 0.5 + LEVEL / 200) * np.sqrt(whole))
 
 
 def _one_sided(values: np.ndarray, side: int) -> float:
