@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-WEIGHT_DECAY = "training.weight_decay"
+WEIGHT_DECAY, REMOVED = "training.weight_decay", "points.train"
 NAMES = {
     WEIGHT_DECAY: "λ",
     "model.kind": "network",
-    "points.train": "removed rows",
+    REMOVED: "removed rows",
     "points.test": "test rows",
 }
 AXES = {
@@ -72,7 +72,7 @@ def phrase(path: str, given: Any, powers: bool = False) -> str:
         return f"λ = {short(given, powers)}"
     if path == "training.polish" and given is not None:
         return "polished" if given else "unpolished"
-    if path == "points.train":
+    if path == REMOVED:
         return RULES.get(str(given), short(given))
     if path in SPEAK_FOR_THEMSELVES and given is not None:
         return short(given)

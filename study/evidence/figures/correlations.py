@@ -37,17 +37,15 @@ def correlation(material: Material, metric: str) -> Figure:
 
 
 def draw_correlation(
-    material: Material, panels: list[Panel], grid: Sequence[Axes], metric: str, most_counts: int = 99
+    material: Material, panels: list[Panel], grid: Sequence[Axes], metric: str, counts: bool = True
 ) -> list[Any]:
-    """The panels side by side on the same axes, each with its lines below; at most `most_counts` rows of counts, or none.
+    """The panels side by side on the same axes, each with its lines below; `counts`: with rows of usable/total.
 
     Returns the handles of what the panels have in common.
     """
     tables, sweep = [numbered(panel) for panel in panels], material.sweep
     floor = min(layout.floor_of(table, metric) for table in tables)
-    rows = max(len(plots.partial_lines(table)) for table in tables)
-    counts = rows <= most_counts
-    rows = rows if counts else 0
+    rows = max(len(plots.partial_lines(table)) for table in tables) if counts else 0
     stars: dict[str, Line2D] = {}
     for place, (panel, table, axes) in enumerate(zip(panels, tables, grid, strict=False)):
         looks = [line.look for line in panel.lines]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -90,13 +91,24 @@ class Sweep:
         return swept_axis(self.plan, [p for p in self.rest if any(len(self.distinct(p, own)) > 1 for own in protocols)])
 
     def distinct(self, path: str, protocol: str | None = None) -> list[Any]:
-        """Planned values in the order of their rank: numbers ascending, penalties from the strongest, the rest as planned."""
+        """Planned values in the order of their rank: numbers ascending, penalties from the strongest, the rest as planned.
+
+        All rows come before any choice of them.
+        """
         rows = self.plan if protocol is None else self.plan[self.plan["protocol"] == protocol]
         values = list(dict.fromkeys(wording.value(given) for given in rows[path]))
         if all(isinstance(given, int | float) and not isinstance(given, bool) for given in values if given is not None):
             sign = -1 if path == wording.WEIGHT_DECAY else 1
             values.sort(key=lambda given: (given is None, sign * (given or 0)))
+        elif path == wording.REMOVED:
+            values.sort(key=lambda given: given != "all")
         return values
+
+    @cached_property
+    def styled(self) -> list[str]:
+        """The paths that line style and filling stand for: of the rest what varies within some protocol, without `ranked`."""
+        protocols = list(dict.fromkeys(self.plan["protocol"]))
+        return [p for p in self.rest if p != self.ranked and any(len(self.distinct(p, own)) > 1 for own in protocols)]
 
     def varying(self, protocol: str) -> list[str]:
         """The rest that varies within a protocol, the ranked path first."""
@@ -146,7 +158,8 @@ def panels(sweep: Sweep, cells: pd.DataFrame) -> list[Panel]:
     kinds = dict(zip(cells["protocol"], cells["kind"], strict=True))
     names = sorted(kinds, key=lambda name: kinds[name] == "stationary")
     several = sweep.axis is not None and cells["estimator"].nunique() > 1
-    return [_panel(sweep, cells[cells["protocol"] == name], name, kinds[name], several) for name in names]
+    styles = _styles(sweep, cells)
+    return [_panel(sweep, cells[cells["protocol"] == name], name, kinds[name], several, styles) for name in names]
 
 
 def key(values: Iterable[Any]) -> tuple[Any, ...]:
@@ -160,12 +173,13 @@ def spread(items: list[Any], most: int) -> list[Any]:
     return [items[place] for place in places]
 
 
-def _panel(sweep: Sweep, cells: pd.DataFrame, protocol: str, kind: str, several: bool) -> Panel:
+def _panel(
+    sweep: Sweep, cells: pd.DataFrame, protocol: str, kind: str, several: bool, styles: list[tuple[Any, ...]]
+) -> Panel:
     constants = sweep.constants(protocol)
     groups = _groups(sweep, cells)
     shown = spread(list(groups), MOST_LINES)
     estimators = estimator_kinds(sweep.readings)
-    styles = list(dict.fromkeys(_second(sweep, found) for found in shown))
     lines = []
     for found in shown:
         estimator, values = found[0], dict(zip(sweep.rest, found[1:], strict=True))
@@ -197,8 +211,18 @@ def _groups(sweep: Sweep, cells: pd.DataFrame) -> dict[tuple[Any, ...], pd.DataF
 
 
 def _second(sweep: Sweep, found: tuple[Any, ...]) -> tuple[Any, ...]:
-    """What line style and filling stand for: all but the ranked path."""
-    return (found[0], *(item for path, item in zip(sweep.rest, found[1:], strict=True) if path != sweep.ranked))
+    """What line style and filling stand for: what varies within some protocol, but for the ranked path."""
+    return (found[0], *(item for path, item in zip(sweep.rest, found[1:], strict=True) if path in sweep.styled))
+
+
+def _styles(sweep: Sweep, cells: pd.DataFrame) -> list[tuple[Any, ...]]:
+    """Every `_second` of the cells, in the order of the planned values: one style means one thing in all panels."""
+    orders = [list(dict.fromkeys(cells[ESTIMATOR])), *(sweep.distinct(path) for path in sweep.styled)]
+    columns = [ESTIMATOR, *sweep.styled]
+    if sweep.axis is None:
+        orders, cells = [[""], *orders[1:]], cells.assign(**{ESTIMATOR: ""})
+    found = {key(row) for row in cells[columns].itertuples(index=False)}
+    return [values for values in product(*orders) if values in found]
 
 
 def _spoken(sweep: Sweep, constants: dict[str, Any]) -> dict[str, Any]:

@@ -19,10 +19,10 @@ from study.evidence.figures.material import Material
 from study.evidence.readings import SEPARATOR
 from study.evidence.tables import summaries
 
-MOST_ROWS = 10  # of the headline
+MOST_ROWS = 12  # of the headline
 MOST_COLUMNS = 3  # values of the axis in the headline
 MOST_FLAGS = 4
-MOST_COUNTS = 3  # rows of usable/total under the main figure, which is low here; the figure itself has them all
+MAIN, LARGEST_MAIN = 2.0, 0.6  # inches of the main figure without its legend, and most of what the tables leave
 ROW = 0.145  # inches of one row of text
 HEAD = 0.52
 
@@ -34,7 +34,8 @@ def figure(material: Material) -> Figure:
     texts = [HEAD, ROW * (len(headline) + 1.6), ROW * (sum(map(_tall, checks)) + 1.8)]
     rest = style.PAGE_HEIGHT - sum(texts)
     figures = [_main, *([_against_loss] if material.many_tests else []), _details]
-    shares = np.array([0.43, 0.23, 0.34] if material.many_tests else [0.56, 0.44])
+    main = min(LARGEST_MAIN, (MAIN + layout.LEGEND_ROW * max(len(panel.lines) for panel in material.panels)) / rest)
+    shares = np.array([main, *([0.4 * (1 - main), 0.6 * (1 - main)] if material.many_tests else [1 - main])])
     heights = [*texts[:2], *(shares * rest), texts[2]]
     parts: list[SubFigure] = list(page.subfigures(len(heights), 1, squeeze=False, height_ratios=heights).ravel())
     _title(parts[0], material)
@@ -60,7 +61,7 @@ def _title(part: SubFigure, material: Material) -> None:
 def _main(part: SubFigure, material: Material) -> None:
     panels = material.panels[-2:] if len(material.panels) > 2 else material.panels
     grid = part.subplots(1, len(panels), squeeze=False).ravel()
-    notes = correlations.draw_correlation(material, panels, list(grid), material.tables.experiment.primary, MOST_COUNTS)
+    notes = correlations.draw_correlation(material, panels, list(grid), material.tables.experiment.primary, False)
     layout.note_legend(part, notes, style.PAGE)
 
 
@@ -77,7 +78,7 @@ def _details(part: SubFigure, material: Material) -> None:
     several = [str(cell["estimator"])] if material.cells["estimator"].nunique() > 1 else []
     phrases = several + [material.sweep.phrase(path, cell[path]) for path in material.sweep.shown(panel.protocol)]
     title = "\n".join(filter(None, [panel.title, layout.in_rows(phrases, 34), rule]))
-    scatters.draw_cell(material, grid[0], cell, title, widest=34)
+    scatters.draw_cell(material, grid[0], cell, title, widest=34, most_ticks=3)
     grid[0].set(xlabel=f"Predicted change in test {material.target}", ylabel="Actual")
     if networks:
         own = next((p for p in networks if p.protocol == panel.protocol), networks[-1])
@@ -86,7 +87,7 @@ def _details(part: SubFigure, material: Material) -> None:
         layout.legend(grid[1], [*map(layout.handle, looks), *eigenvalues.eigenvalue_handles([own], brief=True)])
     if swept:
         handles = norms.draw_norms(material, grid[-1], panel, chosen)
-        grid[-1].set_ylabel("‖Δθ‖")
+        grid[-1].set_ylabel("‖Δθ‖ (quartiles)")
         rest = [material.sweep.phrase(path, cell[path]) for path in material.sweep.varying(panel.protocol)]
         name = "\n".join(filter(None, [panel.title, layout.in_rows(rest, 34)]))
         grid[-1].set_title(name, fontsize=style.SMALL + 0.5)

@@ -95,7 +95,9 @@ def points(axes: Axes, right: float = 0.0, up: float = 0.0) -> Transform:
     return ScaledTranslation(right / 72, up / 72, axes.figure.get_figure(root=True).dpi_scale_trans)
 
 
-def predicted_vs_actual(table: pd.DataFrame, axes: Axes, colour: str = "black", title: str = "") -> Axes:
+def predicted_vs_actual(
+    table: pd.DataFrame, axes: Axes, colour: str = "black", title: str = "", most_ticks: int = 4
+) -> Axes:
     """Actual against predicted change with the identity line; both axes have the same linear range, 0 within it.
 
     table: `predicted` and `actual`, one row per pair. A few far outliers do not set the range: they are counted in
@@ -112,7 +114,7 @@ def predicted_vs_actual(table: pd.DataFrame, axes: Axes, colour: str = "black", 
                  zorder=2)  # fmt: skip
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     axes.set_title(title, fontsize=style.SMALL, linespacing=1.25)
-    tick = np.asarray(MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(low, high))
+    tick = np.asarray(MaxNLocator(most_ticks, steps=[1, 2, 5, 10]).tick_values(low, high))
     tick = tick[(tick >= low) & (tick <= high)]
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_ticks(tick)

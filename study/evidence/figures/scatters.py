@@ -65,7 +65,9 @@ def _grid(counts: list[int], text: float) -> tuple[list[int], int, float, float]
     return rows, wide, width, side
 
 
-def draw_cell(material: Material, axes: Axes, cell: pd.Series, title: str, widest: int = 24) -> Axes:
+def draw_cell(
+    material: Material, axes: Axes, cell: pd.Series, title: str, widest: int = 24, most_ticks: int = 4
+) -> Axes:
     """One cell under its statistics, in rows of at most `widest` characters."""
     counts = "" if cell["usable"] == cell["total"] else f"{cell['usable']}/{cell['total']} usable"
     numbers = ["undefined"]
@@ -76,4 +78,5 @@ def draw_cell(material: Material, axes: Axes, cell: pd.Series, title: str, wides
             f"median slope {layout.two(cell['slope_median'])}",
         ]
     text = "\n".join(filter(None, [title, layout.in_rows([*numbers, *([counts] if counts else [])], widest)]))
-    return plots.predicted_vs_actual(material.behind.points(cell), axes, style.protocol_colour(cell["kind"]), text)
+    colour = style.protocol_colour(cell["kind"])
+    return plots.predicted_vs_actual(material.behind.points(cell), axes, colour, text, most_ticks)
