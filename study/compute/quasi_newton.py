@@ -80,28 +80,27 @@ def line_search(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Halve the step until J falls by Armijo's rule, or, where J no longer resolves it, until ‖∇J‖ falls.
 
-    Returns theta, value, gradient and whether each network moved. Inactive networks keep theirs to the last bit.
+    Returns theta, value, gradient and whether each network moved. Inactive networks keep theirs to the last bit; only those
+    that still search are evaluated.
     """
-    length = torch.ones_like(value)
-    pending, moved = active.clone(), torch.zeros_like(active)
-    best = [theta, value, gradient]
-    norm = gradient.norm(dim=1)
+    best = theta.clone(), value.clone(), gradient.clone()
+    pending, length = active.nonzero()[:, 0], 1.0
     flat = 1e-13 * (1 + value.abs())  # differences of J below this are rounding
+    moved = torch.zeros_like(active)
     for _ in range(HALVINGS):
-        trial = theta + length[:, None] * direction
-        trial_value, trial_gradient = _evaluate(objective, trial, weights)
-        armijo = trial_value <= value + SUFFICIENT * length * slope
-        resolved = (trial_value <= value + flat) & (trial_gradient.norm(dim=1) < norm)
-        accept = pending & (armijo | resolved) & torch.isfinite(trial_value)
-        best = [
-            torch.where(accept.view(-1, *[1] * (new.dim() - 1)), new, old)
-            for new, old in zip((trial, trial_value, trial_gradient), best, strict=True)
-        ]
-        moved, pending = moved | accept, pending & ~accept
-        if not pending.any():
+        if not len(pending):
             break
-        length = torch.where(pending, 0.5 * length, length)
-    return best[0], best[1], best[2], moved
+        start = value[pending]
+        trial = theta[pending] + length * direction[pending]
+        trial_value, trial_gradient = _evaluate(objective.networks(pending), trial, weights[pending])
+        armijo = trial_value <= start + SUFFICIENT * length * slope[pending]
+        falls = trial_gradient.norm(dim=1) < gradient[pending].norm(dim=1)
+        accept = (armijo | ((trial_value <= start + flat[pending]) & falls)) & torch.isfinite(trial_value)
+        for old, new in zip(best, (trial, trial_value, trial_gradient), strict=True):
+            old[pending[accept]] = new[accept]
+        moved[pending[accept]] = True
+        pending, length = pending[~accept], 0.5 * length
+    return *best, moved
 
 
 def _evaluate(objective: Objective, theta: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
