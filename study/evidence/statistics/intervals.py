@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 LEVEL = 95.0
+LARGEST_CORRECTION = 2.0
 
 Transform = Callable[[np.ndarray], np.ndarray]
 
@@ -56,10 +57,11 @@ class Axis:
         """Variance of the mean over that of its resamples: m/(m − 1) where all m units have equal shares.
 
         The resamples of a mean of m values of variance σ² and shares w vary by Σ w²(x − x̄)², on average
-        σ² Σ w²(1 − 2w + Σw²), where the mean itself has σ² Σw²: a unit of large share draws x̄ to itself.
+        σ² Σ w²(1 − 2w + Σw²), where the mean itself has σ² Σw²: a unit of large share draws x̄ to itself. At most that of
+        two equal shares: where one unit takes nearly all, the resamples do not tell how others would differ from it.
         """
         w = self.shares
-        return float((w**2).sum() / self._trace)
+        return min(float((w**2).sum() / self._trace), LARGEST_CORRECTION)
 
     @property
     def freedom(self) -> float:
