@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 LEVEL = 95.0
+TAIL = 0.5 + LEVEL / 200
 LARGEST_CORRECTION = 2.0
 
 Transform = Callable[[np.ndarray], np.ndarray]
@@ -16,29 +17,28 @@ Transform = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Scale:
-    """Where the draws of a metric spread alike whatever its value, the way back, and the slope of the way there."""
+    """Where the draws of a metric spread alike whatever its value, and the way back."""
 
     there: Transform
     back: Transform
-    slope: Transform
 
 
 def _arcsine(shares: np.ndarray) -> np.ndarray:
-    return np.arcsin(np.sqrt(np.clip(shares, 0.0, 1.0)))
+    return np.arcsin(np.sqrt(shares))
 
 
 def _share(angles: np.ndarray) -> np.ndarray:
     return np.sin(np.clip(angles, 0.0, np.pi / 2)) ** 2
 
 
-CORRELATION = Scale(np.arctanh, np.tanh, lambda r: 1 / (1 - r**2))
+CORRELATION = Scale(np.arctanh, np.tanh)
 SCALES = {
     "pearson": CORRELATION,
     "spearman": CORRELATION,
-    "sign_agreement": Scale(_arcsine, _share, lambda p: 0.5 / np.sqrt(p * (1 - p))),
-    "mean_absolute_error": Scale(np.log, np.exp, lambda x: 1 / x),
+    "sign_agreement": Scale(_arcsine, _share),
+    "mean_absolute_error": Scale(np.log, np.exp),
 }
-PLAIN = Scale(np.asarray, np.asarray, np.ones_like)
+PLAIN = Scale(np.asarray, np.asarray)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,9 +93,9 @@ def interval(metric: str, estimate: float, draws: np.ndarray, axes: Sequence[Axi
     The sum in s² makes up for a resample spreading less than a sample does; one axis of equal shares gives Student's
     interval. t as Welch and Satterthwaite have it: few seeds widen the interval as far as they matter.
     The sides are apart because one removed row can hold a correlation down: the draws without it lie far up on Fisher's
-    scale, which says nothing about how low the correlation could be. Of an axis that is not `lopsided` v_a is the
-    variance of the draws themselves times f'(estimate)², on both sides, and v gets what its own side of that axis falls short
-    of it: the skew of a handful of seeds is chance, and so is one correlation of nearly 1, far up on Fisher's scale.
+    scale, which says nothing about how low the correlation could be. The skew of a handful of seeds may be chance, though:
+    v_a of an axis that is not `lopsided` is at least what alone gives Student's interval of the metric itself, both sides
+    alike, and v gets what its own side of that axis falls short of it.
     Both ends are NaN where the estimate is, or where fewer than two draws are defined; draws at which f is infinite
     are left out. Coverage by simulation, beside that of other constructions: `benchmarks/coverage.py`.
     References: Fisher 1915; Satterthwaite 1946; Bell and McCaffrey 2002 (unequal shares); Owen 2007 (the crossed v
@@ -106,24 +106,29 @@ def interval(metric: str, estimate: float, draws: np.ndarray, axes: Sequence[Axi
     values = _finite(scale, draws)
     if np.isnan(centre) or len(values) < 2:
         return np.nan, np.nan
-    with np.errstate(divide="ignore"):  # at the end of a scale, where the draws of an even axis do not vary
-        slope = float(scale.slope(np.asarray(estimate)))
-    ends = [centre + side * _reach(values, axes, scale, slope, side) for side in (-1, 1)]
+    ends = [centre + side * _reach(values, axes, scale, estimate, side) for side in (-1, 1)]
     return float(scale.back(np.asarray(ends[0]))), float(scale.back(np.asarray(ends[1])))
 
 
-def _reach(values: np.ndarray, axes: Sequence[Axis], scale: Scale, slope: float, side: int) -> float:
+def _reach(values: np.ndarray, axes: Sequence[Axis], scale: Scale, estimate: float, side: int) -> float:
     """t·s of one side."""
     own = np.array([_one_sided(_finite(scale, axis.draws), side) for axis in axes])
-    variances = [float(np.nanvar(axis.draws)) for axis in axes]
-    even = np.array([slope**2 * variance if variance > 0 else 0.0 for variance in variances])
-    spread = np.where([axis.lopsided for axis in axes], own, even)
+    even = [0.0 if axis.lopsided else _even(axis, scale, estimate, side) for axis in axes]
+    spread = np.maximum(own, even)
     freedom = np.array([axis.freedom for axis in axes])
     missing = np.array([axis.correction for axis in axes]) - 1
     weight = (spread**2 / freedom).sum()
     degrees = spread.sum() ** 2 / weight if weight > 0 else freedom.min()
     whole = max(_one_sided(values, side) + (spread - own).sum(), 0.0) + (missing * spread).sum()
-    return float(stdtrit(degrees, 0.5 + LEVEL / 200) * np.sqrt(whole))
+    return float(stdtrit(degrees, TAIL) * np.sqrt(whole))
+
+
+def _even(axis: Axis, scale: Scale, estimate: float, side: int) -> float:
+    """v_a that alone gives Student's interval of the metric itself; 0 where that would leave the bounds of the metric."""
+    times = float(stdtrit(axis.freedom, TAIL) * np.sqrt(axis.correction))
+    end = estimate + side * times * float(np.nanstd(axis.draws))
+    change = float(_scaled(scale, np.asarray(end)) - _scaled(scale, np.asarray(estimate)))
+    return (change / times) ** 2 if np.isfinite(change) else 0.0
 
 
 def _one_sided(values: np.ndarray, side: int) -> float:
