@@ -1,0 +1,117 @@
+"""Every table of results in the README is the committed table it was made from; `python -m tests.test_readme` prints them."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from study import trials
+from study.evidence.store import Store
+from study.evidence.tables import Tables
+
+ROOT = Path(__file__).parent.parent
+Where = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells of one experiment: `rows` and `columns` name what a cell has in common with its row and its column."""
+
+    experiment: str
+    corner: str
+    rows: Mapping[str, Where]
+    columns: Mapping[str, Where]
+    metric: str = "spearman"
+
+    def text(self) -> str:
+        cells = pd.read_csv(ROOT / "results" / self.experiment / "tables" / "cells.csv")
+        lines = [[self.corner, *self.columns], ["---"] * (len(self.columns) + 1)]
+        lines += [[name, *(self._shown(cells, row | column) for column in map(dict, self.columns.values()))]
+                  for name, row in ((name, dict(row)) for name, row in self.rows.items())]  # fmt: skip
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+    def _shown(self, cells: pd.DataFrame, wanted: Where) -> str:
+        metric = wanted.get("metric", self.metric)
+        for path, value in wanted.items():
+            cells = cells if path == "metric" else cells[cells[path] == value]
+        if cells.empty:
+            return "–"
+        [cell] = cells.to_dict("records")
+        if not cell["usable"]:
+            return "undefined"
+        numbers = [f"{cell[f'{metric}{end}']:.2f}" for end in ("", "_low", "_high")]
+        interval = "" if numbers[1] == "nan" else f" [{numbers[1]}, {numbers[2]}]"
+        counts = "" if cell["usable"] == cell["total"] else f" ({cell['usable']}/{cell['total']})"
+        return f"{numbers[0]}{interval}{counts}".replace("-", "−")
+
+
+def over(path: str, values: Sequence[Any]) -> dict[str, Where]:
+    return {f"{value:g}": {path: value} for value in values}
+
+
+def published(rule: str, weight_decay: float | None = None, **more: Any) -> Where:
+    return {"protocol": "warm", "points.train": rule, **_penalty(weight_decay), **more}
+
+
+def certified(rule: str = "all", weight_decay: float | None = None, **more: Any) -> Where:
+    return {"protocol": "certified", "points.train": rule, **_penalty(weight_decay), **more}
+
+
+def _penalty(weight_decay: float | None) -> Where:
+    return {} if weight_decay is None else {"training.weight_decay": weight_decay}
+
+
+def decayed(depth: int) -> dict[str, Where]:
+    own = {"model.depth": depth}
+    return {
+        f"depth {depth}, as published": published("highest_influence", **own),
+        f"depth {depth}, certified, same rule": certified("highest_influence", **own),
+        f"depth {depth}, certified, all rows": certified("all", **own),
+    }
+
+
+TABLES = (
+    Table("iris_depth", "depth", over("model.depth", range(1, 9)), {
+        "as published": published("highest_influence", 0.005),
+        "certified, same rule": certified("highest_influence", 0.005),
+        "certified, all rows": certified("all", 0.005),
+        "the same, Pearson": {**certified("all", 0.005), "metric": "pearson"},
+        "as published, λ = 0": published("highest_influence", 0.0),
+    }),
+    Table("iris_weight_decay", "", decayed(1) | decayed(3), {
+        "λ = 0.005": _penalty(0.005), "λ = 10⁻³": _penalty(1e-3), "λ = 10⁻⁵": _penalty(1e-5), "λ = 0": _penalty(0.0),
+    }),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: f"{table.experiment}, {table.metric}")
+def test_a_table_is_that_of_the_results(table: Table) -> None:
+    assert table.text() in (ROOT / "README.md").read_text()
+
+
+def test_few_rows_hold_the_error_of_the_quick_study() -> None:
+    """By depth, over usable networks: the median of actual / predicted, and the part of Σ(actual − predicted)² in five rows."""
+    experiment = trials.load(ROOT / "experiments" / "iris_depth_quick.toml")
+    blocks = Tables(experiment, Store(ROOT / "results", experiment.name)).readings.blocks
+    ratios, parts = defaultdict(list), defaultdict(list)
+    for block in [block for block in blocks if not block.undefined]:
+        exact = block.estimators.index("exact")
+        used = block.used[exact, 0, 0]
+        predicted, actual = block.predicted[exact, 0, 0][used], block.actual[0, 0, 0][used]
+        squares = np.sort((actual - predicted) ** 2)
+        ratios[block.trial.settings.model.depth].append(np.median(actual / predicted))
+        parts[block.trial.settings.model.depth].append(squares[-5:].sum() / squares.sum())
+    assert {f"{np.median(found):.2f}" for found in ratios.values()} == {"1.01"}
+    medians = [100 * np.median(found) for found in parts.values()]
+    text = (ROOT / "README.md").read_text()
+    assert "1.01 times what was predicted" in text
+    assert f"the worst five of 149 removals hold {min(medians):.0f} to {max(medians):.1f}%" in text.replace("\n", " ")
+
+
+if __name__ == "__main__":
+    print("\n\n".join(table.text() for table in TABLES))
