@@ -16,6 +16,8 @@ CITATION_FILE = Path(study.__file__).resolve().parent.parent / "CITATION.cff"
 SOFTWARE = "influence-fragility-study"
 ALWAYS = ("koh2017understanding", "basu2021influence")  # the method, and the finding this study re-examines
 
+INTERVALS = ("fisher1915frequency", "satterthwaite1946approximate", "bell2002bias")  # from the draws to their ends
+
 # (kind of choice, its value in the spec or column of `cells`): what to cite. Empty: nothing that needs a reference.
 CITED: dict[tuple[str, str], tuple[str, ...]] = {
     ("estimator", "exact"): ("koh2017understanding", "cook1977detection"),
@@ -50,8 +52,8 @@ CITED: dict[tuple[str, str], tuple[str, ...]] = {
     ("data", "diabetes"): ("efron2004least",),
     ("data", "mnist"): ("lecun1998gradient",),
     ("data", "cifar10"): ("krizhevsky2009learning",),
-    ("column", "spearman_low"): ("owen2007pigeonhole",),
-    ("column", "pearson_low"): ("owen2007pigeonhole",),
+    ("column", "spearman_low"): ("owen2007pigeonhole", *INTERVALS),
+    ("column", "pearson_low"): ("owen2007pigeonhole", *INTERVALS),
     ("column", "spearman_band_low"): ("fisher1935design",),
     ("column", "pearson_band_low"): ("fisher1935design",),
     ("column", "spearman"): ("spearman1904proof",),
@@ -158,6 +160,20 @@ ENTRIES: dict[str, tuple[str, dict[str, str]]] = {
     "hendrycks2016gaussian": ("misc", {
         "author": "Hendrycks, Dan and Gimpel, Kevin", "title": "{Gaussian} Error Linear Units ({GELUs})",
         "howpublished": "arXiv:1606.08415", "year": "2016",
+    }),
+    "fisher1915frequency": ("article", {
+        "author": "Fisher, R. A.", "title": "Frequency Distribution of the Values of the Correlation Coefficient in Samples "
+        "from an Indefinitely Large Population", "journal": "Biometrika", "volume": "10", "number": "4",
+        "pages": "507--521", "year": "1915",
+    }),
+    "satterthwaite1946approximate": ("article", {
+        "author": "Satterthwaite, F. E.", "title": "An Approximate Distribution of Estimates of Variance Components",
+        "journal": "Biometrics Bulletin", "volume": "2", "number": "6", "pages": "110--114", "year": "1946",
+    }),
+    "bell2002bias": ("article", {
+        "author": "Bell, Robert M. and McCaffrey, Daniel F.", "title": "Bias Reduction in Standard Errors for Linear "
+        "Regression with Multi-Stage Samples", "journal": "Survey Methodology", "volume": "28", "number": "2",
+        "pages": "169--181", "year": "2002",
     }),
     "owen2007pigeonhole": ("article", {
         "author": "Owen, Art B.", "title": "The Pigeonhole Bootstrap",
