@@ -31,7 +31,7 @@ METADATA: dict[str, dict[str, Any]] = {  # without a date: the same records make
     "svg": {"Date": None},
     "png": {"Software": f"matplotlib {mpl.__version__}"},
 }
-MOST_SCATTERS = 8  # files of predicted against actual
+MOST_SCATTERS = 12  # files of predicted against actual
 STEMS = ("overview", "spearman_", "pearson_", "predicted_vs_actual", "top_eigenvalue_", "parameter_change_")
 
 
