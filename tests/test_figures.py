@@ -112,8 +112,9 @@ def test_which_figures_follow_from_the_tables(tmp_path):
     more = {"model.depth": [1, 2], "training.weight_decay": [k / 1000 for k in range(15)]}
     material = Material(_tables(tmp_path / "d", more, seeds=1))
     assert material.sweep.axis == "training.weight_decay"
-    more = {"model.depth": list(range(1, 16)), "training.weight_decay": [k / 1000 for k in range(12)]}
-    names = [stem for stem, _ in figures.plan(Material(_tables(tmp_path / "e", more, seeds=1)))]
+    more = {"model.depth": list(range(1, 18)), "training.weight_decay": [k / 1000 for k in range(15)]}
+    both = _tables(tmp_path / "e", more, seeds=1, protocols=("warm", "stationary"))
+    names = [stem for stem, _ in figures.plan(Material(both))]
     assert sum(stem.startswith("predicted_vs_actual") for stem in names) == figures.MOST_SCATTERS
 
 
