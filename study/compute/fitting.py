@@ -93,7 +93,7 @@ def _distinct(jobs: Sequence[Job]) -> tuple[list[int], list[int]]:
     places: dict[bytes, int] = {}
     first, each = list[int](), list[int]()
     for job in jobs:
-        name = job.problem.settings.model_dump_json(include={"data", "model", "training", "seed"}).encode()
+        name = job.problem.training_identity.encode()
         for theta, weights in zip(job.theta.cpu().numpy(), job.weights.cpu().numpy(), strict=True):
             whole = hashlib.sha256(b"".join([name, theta.tobytes(), weights.tobytes()])).digest()
             if whole not in places:

@@ -40,6 +40,11 @@ class Problem:
     def training_dtype(self) -> torch.dtype:
         return DTYPES[self.settings.training.dtype]
 
+    @property
+    def training_identity(self) -> str:
+        """A text that is equal for problems whose networks, from equal starts and weights, train alike."""
+        return self.settings.model_dump_json(include={"data", "model", "training", "seed"})
+
     def removal_weights(self, removed: Tensor) -> Tensor:
         """Weights [R, n] with one row of `removed` [R] at zero: the others keep 1/n, or get 1/(n − 1) to renormalise."""
         n = self.objective.rows

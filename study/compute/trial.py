@@ -86,7 +86,7 @@ def run_trials(trials: Sequence[Trial], device: str = "cpu") -> list[Record]:
 
 def _bases(problems: Sequence[Problem]) -> list[Tensor]:
     """Trained parameters [1, P] of every problem; trials that differ only in what is asked of the network share one."""
-    names = [p.settings.model_dump_json(include={"data", "model", "training", "seed"}) for p in problems]
+    names = [p.training_identity for p in problems]
     distinct = dict(zip(names, problems, strict=True))
     trained = fitting.scratch(list(distinct.values()), [p.weights for p in distinct.values()])
     by_name = dict(zip(distinct, trained, strict=True))
