@@ -98,7 +98,9 @@ def run(
     from study.evidence.store import Store
 
     if any(override.partition("=")[0].strip() == "name" for override in overrides):
-        raise click.UsageError("--set name: the name belongs to the spec and its results; copy the spec under another name")
+        raise click.UsageError(
+            "--set name: the name belongs to the spec and its results; copy the spec under another name"
+        )
     experiment = trials.load(spec, overrides)
     trials.check(experiment)
     store = Store(results, experiment.name)
@@ -256,7 +258,9 @@ def _tell_left_out(tables: Any) -> None:
     readings = tables.readings
     missing, damaged, trials = len(readings.missing), len(readings.damaged), len(readings.experiment.trials)
     if missing or damaged:
-        left = " and ".join(filter(None, [f"{missing} without a record" * bool(missing), f"{damaged} damaged" * bool(damaged)]))
+        left = " and ".join(
+            filter(None, [f"{missing} without a record" * bool(missing), f"{damaged} damaged" * bool(damaged)])
+        )
         click.echo(f"left out: {left}, of {_counted(trials, 'trial', 'trials')}; `study run` computes them", err=True)
 
 

@@ -126,7 +126,9 @@ def _classes(path: str, target: str, y: NDArray[Any]) -> tuple[list[Any], NDArra
         raise StudyError(f"{path}: target {show(target)}, row {row} (counted from 0) is {y[row]}; a class is needed")
     if y.dtype.kind == "f" and (y != np.floor(y)).any():
         value = y[int(np.argmax(y != np.floor(y)))]
-        raise StudyError(f'{path}: target {show(target)} holds {value:g}, which names no class; is task = "regression" meant?')
+        raise StudyError(
+            f'{path}: target {show(target)} holds {value:g}, which names no class; is task = "regression" meant?'
+        )
     try:
         labels, classes = np.unique(y, return_inverse=True)
     except TypeError:  # text and numbers in one column have no common order

@@ -86,4 +86,7 @@ def test_sizes_go_to_two_parameters_of_other_names_in_order() -> None:
     offered = dict(zip(signatures.OFFERED, (4, 3, 1, 5, "tanh"), strict=True))
     assert signatures.arguments(inspect.signature(lambda rows, labels: None), offered) == ([4, 3], {})
     assert signatures.arguments(inspect.signature(lambda *sizes: None), offered) == ([4, 3], {})
-    assert signatures.arguments(inspect.signature(lambda width, inputs: None), offered) == ([], {"inputs": 4, "width": 5})
+    assert signatures.arguments(inspect.signature(lambda width, inputs: None), offered) == (
+        [],
+        {"inputs": 4, "width": 5},
+    )

@@ -1,8 +1,11 @@
-"""Which swept paths tell the cells of an experiment apart; never imports pandas."""
+"""Which swept paths tell the cells of an experiment apart, and which one is the axis; never imports pandas."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from study.evidence import wording
 
 HELD_OUT = ("data.test_rows", "data.split_seed")  # these and the seed vary within a cell
 
@@ -10,3 +13,15 @@ HELD_OUT = ("data.test_rows", "data.split_seed")  # these and the seed vary with
 def cell_paths(swept_paths: Sequence[str]) -> list[str]:
     """The swept paths that tell cells apart."""
     return [path for path in swept_paths if path not in HELD_OUT and path != "seed"]
+
+
+def swept_axis(values: Mapping[str, Sequence[Any]]) -> str | None:
+    """The numeric path with most distinct values, else the path with most, the first of equals; None where nothing varies.
+
+    values: of each swept path. Nothing (None, NaN) is a value, but no number and not counted.
+    """
+    distinct = {path: {wording.value(given) for given in found} for path, found in values.items()}
+    counts = {path: len(found - {None}) for path, found in distinct.items() if len(found) > 1}
+    numeric = {path: count for path, count in counts.items() if wording.all_numbers([*(distinct[path] - {None})])}
+    candidates = numeric or counts
+    return max(candidates, key=lambda path: candidates[path]) if candidates else None

@@ -1,12 +1,12 @@
-"""Swept paths and their values in words, for legends, axes, titles and file names."""
+"""Swept paths and their values in words, for answers, legends, axes, titles and file names; never imports pandas."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 WEIGHT_DECAY, REMOVED = "training.weight_decay", "points.train"
 NAMES = {
@@ -26,13 +26,32 @@ PROTOCOLS = {"warm": "Warm restart", "cold": "Cold restart", "stationary": "Cert
 METRICS = {"spearman": "Spearman", "pearson": "Pearson"}
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 WIDEST = 22  # characters of a swept text before it is cut
+LOG_RATIO = 50.0  # of largest to smallest swept value, from where a logarithmic axis is read more easily
 
 
 def value(given: Any) -> Any:
     """A table's cell as a plain Python value, None for whatever stands for nothing. Equal values hash alike."""
-    if given is None or given is pd.NA or (isinstance(given, float | np.floating) and np.isnan(given)):
+    if given is None or str(given) == "<NA>" or (isinstance(given, float | np.floating) and np.isnan(given)):
         return None
     return given.item() if isinstance(given, np.generic) else given
+
+
+def in_powers(values: Sequence[Any]) -> bool:
+    """Whether values below one are written as powers of ten: all of them, where one is small or their axis logarithmic."""
+    if not all_numbers(values):
+        return False
+    small = [abs(given) for given in values if 0 < abs(given) < 1]
+    return bool(small) and (min(small) < 1e-3 or wide(values))
+
+
+def wide(values: Sequence[Any]) -> bool:
+    """None negative, and the positive ones so far apart that a logarithmic axis is read more easily."""
+    positive = [given for given in values if given > 0]
+    return len(positive) > 1 and min(values) >= 0 and max(positive) >= LOG_RATIO * min(positive)
+
+
+def all_numbers(values: Sequence[Any]) -> bool:
+    return all(isinstance(given, int | float) and not isinstance(given, bool) for given in values)
 
 
 def number(given: float, powers: bool = False) -> str:

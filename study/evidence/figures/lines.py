@@ -14,7 +14,7 @@ import pandas as pd
 from study.evidence import wording
 from study.evidence.figures import scales
 from study.evidence.figures.style import FILLS, LINES, MARKERS, Look, estimator_colour, protocol_colour, shade
-from study.evidence.paths import cell_paths
+from study.evidence.paths import cell_paths, swept_axis
 from study.evidence.readings import Readings, swept_values
 
 MOST_LINES = 8  # of a panel: more cannot be told apart
@@ -68,7 +68,7 @@ class Sweep:
 
     @cached_property
     def axis(self) -> str | None:
-        return swept_axis(self.plan, self.paths)
+        return swept_axis({path: list(self.plan[path]) for path in self.paths})
 
     @cached_property
     def scale(self) -> scales.Scale:
@@ -88,7 +88,8 @@ class Sweep:
     def ranked(self) -> str | None:
         """The path that marker and shade stand for: of the rest that varies within some protocol, as `swept_axis`."""
         protocols = list(dict.fromkeys(self.plan["protocol"]))
-        return swept_axis(self.plan, [p for p in self.rest if any(len(self.distinct(p, own)) > 1 for own in protocols)])
+        found = [path for path in self.rest if any(len(self.distinct(path, own)) > 1 for own in protocols)]
+        return swept_axis({path: list(self.plan[path]) for path in found})
 
     def distinct(self, path: str, protocol: str | None = None) -> list[Any]:
         """Planned values in the order of their rank: numbers ascending, penalties from the strongest, the rest as planned.
@@ -134,19 +135,11 @@ class Sweep:
 
     def phrase(self, path: str, given: Any) -> str:
         """A swept path with its value, in the notation that suits all values of the path."""
-        return wording.phrase(path, given, path in self.paths and scales.in_powers(self.distinct(path)))
+        return wording.phrase(path, given, path in self.paths and wording.in_powers(self.distinct(path)))
 
     def constants(self, protocol: str) -> dict[str, Any]:
         found = {path: self.distinct(path, protocol) for path in self.rest}
         return {path: values[0] for path, values in found.items() if len(values) == 1}
-
-
-def swept_axis(table: pd.DataFrame, paths: list[str]) -> str | None:
-    """The numeric swept path with most values, else the swept path with most values, None where nothing varies."""
-    counts = {path: table[path].nunique() for path in paths if table[path].nunique(dropna=False) > 1}
-    numeric = {path: count for path, count in counts.items() if _is_number(table[path])}
-    candidates = numeric or counts
-    return max(candidates, key=lambda path: candidates[path]) if candidates else None
 
 
 def panels(sweep: Sweep, cells: pd.DataFrame) -> list[Panel]:
@@ -239,7 +232,3 @@ def estimator_kinds(readings: Readings) -> dict[str, str]:
 
 def _protocols(settings: Any) -> list[str]:
     return [protocol.name for protocol in getattr(settings, "protocols", None) or []]
-
-
-def _is_number(values: pd.Series) -> bool:
-    return pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)

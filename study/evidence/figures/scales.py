@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from study.evidence import wording
 from study.evidence.figures.style import REFERENCE, SMALL
 
-LOG_RATIO = 50.0  # of largest to smallest swept value, from where a logarithmic axis is read more easily
 APART = 0.22  # of the logarithmic range: how far 0 stands from the smallest positive value
 FEWEST_STEPS = 18.0  # no step counts as narrower than this part of the range
 MARGIN = 0.62  # of a step, left of the first and right of the last value
@@ -38,7 +37,7 @@ class Scale:
     @property
     def names(self) -> list[str]:
         """Of the places, in one notation."""
-        powers = in_powers(list(self.places))
+        powers = wording.in_powers(list(self.places))
         return [wording.short(given, powers) for given in self.places]
 
     def of(self, values: pd.Series) -> np.ndarray:
@@ -67,12 +66,12 @@ class Scale:
 
 
 def of(path: str, values: list[Any]) -> Scale:
-    """Numbers on a linear or logarithmic scale, by LOG_RATIO; anything else in order, one step apart."""
+    """Numbers on a linear or logarithmic scale, by `wording.LOG_RATIO`; anything else in order, one step apart."""
     distinct = list(dict.fromkeys(wording.value(given) for given in values))
-    if not _numbers(distinct):
+    if not wording.all_numbers(distinct):
         return Scale(path, {given: float(place) for place, given in enumerate(distinct)})
     distinct.sort()
-    if not _wide(distinct):
+    if not wording.wide(distinct):
         return Scale(path, {given: float(given) for given in distinct})
     places = {given: float(np.log10(given)) for given in distinct if given > 0}
     if distinct[0] > 0:
@@ -80,24 +79,6 @@ def of(path: str, values: list[Any]) -> Scale:
     low, high = min(places.values()), max(places.values())
     distance = max(APART * (high - low), 0.5)
     return Scale(path, {distinct[0]: low - distance, **places}, gap=low - distance / 2, logarithmic=True)
-
-
-def in_powers(values: list[Any]) -> bool:
-    """Whether values below one are written as powers of ten: all of them, where one is small or their axis logarithmic."""
-    if not _numbers(values):
-        return False
-    small = [abs(given) for given in values if 0 < abs(given) < 1]
-    return bool(small) and (min(small) < 1e-3 or _wide(values))
-
-
-def _numbers(values: list[Any]) -> bool:
-    return all(isinstance(given, int | float) and not isinstance(given, bool) for given in values)
-
-
-def _wide(values: list[Any]) -> bool:
-    """None negative, and the positive ones so far apart that a logarithmic axis is read more easily."""
-    positive = [given for given in values if given > 0]
-    return len(positive) > 1 and min(values) >= 0 and max(positive) >= LOG_RATIO * min(positive)
 
 
 def _apart(places: np.ndarray, names: list[str], per_point: float, before: list[bool]) -> list[int]:

@@ -83,6 +83,7 @@ def page(tables: Tables, figures: Iterable[Path] = ()) -> str:
         status=f"{done:,} of {trials:,} trials. Primary metric, named beforehand: {experiment.primary}.{damaged}",
         unfinished=done < trials,
         answer=answers.sentences(experiment, rows, done),
+        remarks=answers.remarks(experiment, rows),
         cells=cell_tables.cells(experiment, tables.cells),
         figures=[_figure(path) for path in _chosen(figures)],
         certificates=displays.certificates(tables),

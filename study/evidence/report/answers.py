@@ -7,23 +7,19 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from study.evidence.paths import cell_paths
 from study.evidence.report.cell_rows import (
     Row,
     Series,
-    cell_name,
     defined,
     extremes,
     interval,
-    is_number,
     number,
-    overlap,
     read,
     reasons,
     series,
     total,
-    varying,
 )
+from study.evidence.report.courses import Courses
 from study.evidence.store import Store
 
 if TYPE_CHECKING:
@@ -41,22 +37,44 @@ MOST_OTHERS = 3
 def sentences(experiment: Experiment, rows: Sequence[Row], done: int | None = None) -> list[str]:
     """The answer in two sentences, one if there is no usable number.
 
-    Rules. The first sentence is about the first estimator against the best founded protocol (ORDER): the lowest and the
-    highest cell of the primary metric with their 95% intervals, by name; both ends of the axis if a single number is
-    swept; after every two cells whether their intervals overlap, for a difference within them is none that was shown;
-    the same of the other correlation; usable and total correlations, of a named cell too if not all are usable; cells
-    without any; where the table has them, cells with a single minimum behind their seeds, and cells inside the
-    permutation band. The second says the same, in short, of every other estimator and protocol; where there is none, it
-    says over what the mean is taken. If not all trials are `done`, that comes first.
+    Rules. The first sentence is about the first estimator against the best founded protocol (`cell_rows.ORDER`): how the
+    mean of the primary metric varies along the axis of the figures, in the setting in which it varies least and in the
+    one in which it varies most, with the 95% intervals of their lowest and highest cells (`Courses`). The second says
+    the same of every other estimator and protocol; where there is none, over what the mean is taken. If not all trials
+    are `done`, that comes first. `remarks` holds the rest.
     """
-    ordered = series(rows)
-    usable = [part for part in ordered if defined(part.rows, experiment.primary)]
+    usable = [part for part in series(rows) if defined(part.rows, experiment.primary)]
     if not usable:
         return [_so_far(experiment, done) + f"No {experiment.primary} correlation is usable yet."]
-    first, others = usable[0], [part for part in ordered if part is not usable[0]]
-    paths = cell_paths(experiment.swept_paths)
-    opening = _so_far(experiment, done) + _opening(first, paths, experiment.primary)
-    return [opening, _others(first, others, paths, experiment.primary) if others else _scope(first)]
+    courses = Courses.of(experiment, rows)
+    first, others = usable[0], [part for part in series(rows) if part.name != usable[0].name]
+    opening = (
+        f"Against {_against(first)}, the mean {experiment.primary.capitalize()} correlation of {first.estimator} "
+        f"predictions {courses.text(first, experiment.primary)}."
+    )
+    closing = _others(first, others, courses, experiment.primary) if others else _scope(first)
+    return [_so_far(experiment, done) + opening, closing]
+
+
+def remarks(experiment: Experiment, rows: Sequence[Row]) -> list[str]:
+    """What belongs to the answer and is not in its two sentences, a sentence each.
+
+    Of every estimator and protocol: the other correlation, what is usable and why not all, cells with a single minimum
+    behind their seeds and cells inside the permutation band; then what the intervals resample, and over what is averaged.
+    """
+    found = [part for part in series(rows) if defined(part.rows, experiment.primary)]
+    if not found:
+        return []
+    courses = Courses.of(experiment, rows)
+    other = [name for name in CORRELATIONS if name != experiment.primary]
+    texts = [
+        f"{part.name}: the {metric.capitalize()} correlation {courses.text(part, metric)}."
+        for part in found
+        for metric in other
+        if defined(part.rows, metric)
+    ]
+    texts += [f"{part.name}: {'; '.join(_counts(part.rows, experiment.primary))}." for part in series(rows)]
+    return [*texts, *_level(rows), *([_scope(found[0])] if len(found) > 1 else [])]
 
 
 def line(experiment: Experiment, store: Store) -> str:
@@ -71,13 +89,13 @@ def line(experiment: Experiment, store: Store) -> str:
     tabled = {row["trial"] for row in read(store.folder / "tables" / "trials.csv")}
     if not tabled & wanted:
         return f"its tables are those of another spec: study tables {experiment.name}"
-    remarks = []
+    found = []
     if (done & wanted) - tabled or tabled - wanted:
-        remarks.append(f"tables stale, study tables {experiment.name} renews them")
+        found.append(f"tables stale, study tables {experiment.name} renews them")
     if not wanted <= tabled:
-        remarks.append(f"unfinished, {len(wanted & tabled):,} of {len(wanted):,} trials")
-    parts = [_short(part, cell_paths(experiment.swept_paths), experiment.primary) for part in series(rows)]
-    return "; ".join(parts) + (f" ({'; '.join(remarks)})" if remarks else "")
+        found.append(f"unfinished, {len(wanted & tabled):,} of {len(wanted):,} trials")
+    parts = [_short(part, experiment.primary) for part in series(rows)]
+    return "; ".join(parts) + (f" ({'; '.join(found)})" if found else "")
 
 
 def _so_far(experiment: Experiment, done: int | None) -> str:
@@ -85,80 +103,36 @@ def _so_far(experiment: Experiment, done: int | None) -> str:
     return "" if done is None or done == trials else f"So far ({done:,} of {trials:,} trials): "
 
 
-def _opening(part: Series, paths: list[str], metric: str) -> str:
-    against = AGAINST.get(part.kind, part.kind)
-    subject = (
-        f"Against {against} (protocol “{part.protocol}”), the mean {metric.capitalize()} correlation of "
-        f"{part.estimator} predictions"
-    )
-    pieces = [f"{subject} {_range(part, paths, metric)}", *_ends(part, paths, metric), *_level(part.rows)]
-    pieces += [
-        f"the {other.capitalize()} correlation {_range(part, paths, other)}" for other in _secondary(part, metric)
-    ]
-    pieces.append(_usable(part.rows))
-    if empty := len(part.rows) - len(defined(part.rows, metric)):
-        pieces.append(f"{empty} of {len(part.rows)} cells have no usable correlation")
-    pieces += _lone(part.rows)
-    if (inside := _inside_band(part.rows, metric)) is not None:
-        pieces.append(f"{inside} of {len(part.rows)} cells lie inside the band of shuffled rows")
-    return "; ".join(pieces) + "."
+def _against(part: Series) -> str:
+    return f"{AGAINST.get(part.kind, part.kind)} (“{part.protocol}”)"
 
 
-def _secondary(part: Series, metric: str) -> list[str]:
-    return [name for name in CORRELATIONS if name != metric and defined(part.rows, name)]
+def _others(first: Series, others: list[Series], courses: Courses, metric: str) -> str:
+    parts = []
+    for part in others[:MOST_OTHERS]:
+        against = "the same" if part.protocol == first.protocol else _against(part)
+        if defined(part.rows, metric):
+            named = "it" if part.estimator == first.estimator else f"that of {part.estimator} predictions"
+            parts.append(f"against {against}, {named} {courses.text(part, metric)}")
+        else:
+            parts.append(f"of {part.estimator} predictions against {against} no correlation is usable")
+    if len(others) > MOST_OTHERS:
+        parts.append(f"the tables hold {len(others) - MOST_OTHERS} further combinations of estimator and protocol")
+    text = "; ".join(parts)
+    return text[0].upper() + text[1:] + "."
 
 
-def _lone(rows: Sequence[Row]) -> list[str]:
-    lone = sum(number(row.get("minima")) == 1 and number(row["seeds"]) > 1 for row in rows)
-    if not lone:
-        return []
-    return [f"in {lone} of {len(rows)} cells all usable seeds reached the same minimum, which is one observation"]
-
-
-def _range(part: Series, paths: list[str], metric: str) -> str:
-    low, high = extremes(part, metric)
-    if len(part.rows) == 1:
-        return f"is {interval(low, metric)} in the one cell"
-    names = [f"{interval(row, metric)} ({cell_name(row, paths, part.rows)}{_partly(row)})" for row in (low, high)]
-    found = overlap(low, high, metric)
-    return f"lies between {names[0]} and {names[1]}{found and f', whose {found},'} over {len(part.rows)} cells"
-
-
-def _partly(row: Row, form: str = ", {}") -> str:
-    """A cell is never named without saying that only some of it is usable."""
-    usable, all_of_it = total([row], "usable"), total([row], "total")
-    return "" if usable == all_of_it else form.format(f"{usable} of {all_of_it} usable")
-
-
-def _ends(part: Series, paths: list[str], metric: str) -> list[str]:
-    """From one end of the axis to the other, where exactly one number is swept and not both ends were just named."""
-    axes = varying(part.rows, paths)
-    if len(axes) != 1 or not all(is_number(row[axes[0]]) for row in part.rows):
-        return []
-    ordered = sorted(defined(part.rows, metric), key=lambda row: number(row[axes[0]]))
-    ends, named = (ordered[0], ordered[-1]), extremes(part, metric)
-    if all(any(row is other for other in named) for row in ends):
-        return []
-    first, last = (
-        f"{interval(row, metric)} at {cell_name(row, paths, part.rows)}{_partly(row, ' ({})')}" for row in ends
-    )
-    found = overlap(*ends, metric)
-    return [f"it goes from {first} to {last}{found and f', whose {found}'}"]
-
-
-def _level(rows: Sequence[Row]) -> list[str]:
-    """What was resampled, from most cells; in how many less."""
-    if math.isnan(number(rows[0].get("level"))):
-        return []
-    counts = Counter(str(row.get("resampled", "seeds")) for row in rows)
-    kinds = sorted(counts, key=lambda kind: (kind == "nothing", -counts[kind]))
-    if kinds == ["nothing"]:
-        return ["no interval: nothing here is a sample"]
-    parts = [f"{number(rows[0]['level']):.0f}% crossed bootstrap over {kinds[0]}"]
-    for kind in kinds[1:]:
-        less = "no interval, nothing being a sample," if kind == "nothing" else f"over {kind} only"
-        parts.append(f"{less} in {counts[kind]} of {len(rows)} cells")
-    return [", ".join(parts)]
+def _counts(rows: Sequence[Row], metric: str) -> list[str]:
+    texts = [_usable(rows)]
+    if empty := len(rows) - len(defined(rows, metric)):
+        texts.append(f"{empty} of {len(rows)} cells have no usable correlation")
+    if lone := sum(number(row.get("minima")) == 1 and number(row["seeds"]) > 1 for row in rows):
+        texts.append(
+            f"in {lone} of {len(rows)} cells all usable seeds reached the same minimum, which is one observation"
+        )
+    if (inside := _inside_band(rows, metric)) is not None:
+        texts.append(f"{inside} of {len(rows)} cells lie inside the band of shuffled rows")
+    return texts
 
 
 def _usable(rows: Sequence[Row]) -> str:
@@ -167,23 +141,25 @@ def _usable(rows: Sequence[Row]) -> str:
     return text + (f" ({', '.join(f'{n:,} {reason}' for reason, n in counts.items())})" if counts else "")
 
 
-def _others(first: Series, others: list[Series], paths: list[str], metric: str) -> str:
-    parts = []
-    for part in others[:MOST_OTHERS]:
-        against = "the same" if part.protocol == first.protocol else AGAINST.get(part.kind, part.kind)
-        named = f"for {part.estimator} predictions against {against} (“{part.protocol}”)"
-        if defined(part.rows, metric):
-            parts.append(
-                ", ".join(
-                    [f"{named} it {_range(part, paths, metric)}", f"where {_usable(part.rows)}", *_lone(part.rows)]
-                )
-            )
-        else:
-            parts.append(f"{named} none of {total(part.rows, 'total'):,} correlations is usable")
-    if len(others) > MOST_OTHERS:
-        parts.append(f"the tables hold {len(others) - MOST_OTHERS} further combinations of estimator and protocol")
-    text = "; ".join(parts)
-    return text[0].upper() + text[1:] + "."
+def _inside_band(rows: Sequence[Row], metric: str) -> int | None:
+    """Cells whose mean lies inside the permutation band, None where the table has no such columns."""
+    low, high = f"{metric}_band_low", f"{metric}_band_high"
+    if not all(low in row and high in row for row in rows):
+        return None
+    return sum(number(row[low]) <= number(row[metric]) <= number(row[high]) for row in rows)
+
+
+def _level(rows: Sequence[Row]) -> list[str]:
+    """What was resampled, in how many cells."""
+    kinds = Counter(str(row.get("resampled", "seeds")) for row in rows)
+    resampled = [(kind, count) for kind, count in kinds.most_common() if kind != "nothing"]
+    texts = []
+    if resampled and not math.isnan(level := number(rows[0].get("level"))):
+        named = [f"{kind.replace(', ', ' and ')} in {count:,} of {len(rows):,} cells" for kind, count in resampled]
+        texts.append(f"Intervals: {level:.0f}% crossed bootstrap, resampling {'; '.join(named)}.")
+    if kinds["nothing"]:
+        texts.append(f"No interval in {kinds['nothing']:,} of {len(rows):,} cells: nothing there is a sample.")
+    return texts
 
 
 def _scope(part: Series) -> str:
@@ -201,19 +177,11 @@ def _between(counts: Sequence[int], noun: str) -> str:
     return (f"{low}" if low == high else f"{low} to {high}") + f" {noun}{'' if high == 1 else 's'}"
 
 
-def _short(part: Series, paths: list[str], metric: str) -> str:
+def _short(part: Series, metric: str) -> str:
     if not defined(part.rows, metric):
         return f"{part.name}: no usable correlation"
-    low, high = (interval(row, metric) for row in extremes(part, metric))
+    low, high = (interval(row, metric) for row in extremes(part.rows, metric))
     found = low if len(part.rows) == 1 else f"{low} to {high}"
     cells = "1 cell" if len(part.rows) == 1 else f"{len(part.rows)} cells"
     counts = f"{total(part.rows, 'usable'):,}/{total(part.rows, 'total'):,} usable"
     return f"{metric} {found} ({part.name}; {cells}, {counts})"
-
-
-def _inside_band(rows: Sequence[Row], metric: str) -> int | None:
-    """Cells whose mean lies inside the permutation band, None where the table has no such columns."""
-    low, high = f"{metric}_band_low", f"{metric}_band_high"
-    if not all(low in row and high in row for row in rows):
-        return None
-    return sum(number(row[low]) <= number(row[metric]) <= number(row[high]) for row in rows)

@@ -14,6 +14,7 @@ import numpy as np
 Row = Mapping[str, Any]  # of `cells`: from the table itself, or from its CSV file
 ORDER = ("stationary", "cold", "warm")  # kinds of protocol, the best founded first
 BOUNDED = ("pearson", "spearman", "kendall", "agreement", "overlap")  # metrics of at most one: shown to three decimals
+WORDS = {"": None, "True": True, "False": False}  # as a CSV file writes what is neither number nor text
 TEXTS = ("experiment", "trial", "estimator", "protocol", "kind", "undefined", "resampled")  # columns never of numbers
 
 
@@ -96,9 +97,9 @@ def interval(row: Row, metric: str) -> str:
     return f"{mean:{form}}" if math.isnan(low) or math.isnan(high) else f"{mean:{form}} [{low:{form}}, {high:{form}}]"
 
 
-def extremes(part: Series, metric: str) -> tuple[Row, Row]:
+def extremes(rows: Iterable[Row], metric: str) -> tuple[Row, Row]:
     """The cells of lowest and highest `metric`, the first of equals."""
-    rows = defined(part.rows, metric)
+    rows = defined(rows, metric)
     return min(rows, key=lambda row: number(row[metric])), max(rows, key=lambda row: number(row[metric]))
 
 
@@ -120,7 +121,7 @@ def lowest_and_highest(part: Series, paths: list[str], metric: str) -> str:
     """`exact, certified: Spearman lowest 0.4 [0.3, 0.5] (depth 3), highest …: intervals overlap`; empty of one cell."""
     if len(defined(part.rows, metric)) < 2:
         return ""
-    low, high = extremes(part, metric)
+    low, high = extremes(part.rows, metric)
     ends = [f"{interval(row, metric)} ({cell_name(row, paths, part.rows)})" for row in (low, high)]
     return f"{part.name}: {metric} lowest {ends[0]}, highest {ends[1]}{': ' * (low is not high)}{overlap(low, high, metric)}."
 
@@ -148,4 +149,4 @@ def _parsed(name: str, text: str | None) -> Any:
             return kind(text)  # type: ignore[arg-type]
         except (TypeError, ValueError):
             continue
-    return text
+    return WORDS.get(text, text) if text is not None else None

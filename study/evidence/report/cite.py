@@ -48,6 +48,7 @@ def headline(tables: Tables) -> str:
     found = summaries.provenance(tables.readings)
     lines = [f"{experiment.name}: {experiment.question}".removesuffix(": ")]
     lines += answers.sentences(experiment, rows, len(tables.readings.blocks))
+    lines += ["", *(f"  {remark}" for remark in answers.remarks(experiment, rows))]
     lines += [
         "",
         "By cell, with the keys of its trials (`study show KEY` prints the record; all keys are in keys.csv):",
@@ -172,7 +173,7 @@ def _series_numbers(tables: Tables) -> list[tuple[tuple[str, ...], str]]:
             entries.append(((*base, "all", column), str(cell_rows.total(part.rows, column))))
         if all(math.isnan(cell_rows.number(row[metric])) for row in part.rows):
             continue
-        for end, row in zip(("lowest", "highest"), cell_rows.extremes(part, metric), strict=True):
+        for end, row in zip(("lowest", "highest"), cell_rows.extremes(part.rows, metric), strict=True):
             for suffix in ("", "_low", "_high"):
                 entries.append(((*base, end, metric + suffix), number(row.get(metric + suffix))))
     return entries
