@@ -30,6 +30,7 @@ from study.evidence.figures import (
 )
 from study.evidence.figures.material import Material
 from study.evidence.figures.style import Look
+from study.evidence.paths import swept_axis
 from study.evidence.store import Store
 from study.evidence.tables import Tables
 from tests import synthetic
@@ -153,10 +154,17 @@ def test_figures_rebuild_to_the_same_bytes_and_stale_ones_go(tmp_path):
 
 
 def test_the_axis_is_the_numeric_path_with_most_values():
-    cells = pd.DataFrame({"a": [1, 2, 3, 1], "b": ["w", "x", "y", "z"], "c": [1, 2, 1, 2], "d": [1, 1, 1, 1]})
-    assert lines.swept_axis(cells, list("abcd")) == "a"
-    assert lines.swept_axis(cells, ["b", "d"]) == "b"
-    assert lines.swept_axis(cells, ["d"]) is None
+    values = {
+        "a": [1, 2, 3, 1],
+        "b": list("wxyz"),
+        "c": [1, 2, 1, None],
+        "d": [1, 1, 1, 1],
+        "e": [True, False, True, False],
+    }
+    assert swept_axis(values) == "a"
+    assert swept_axis({path: values[path] for path in "bcd"}) == "c"
+    assert swept_axis({path: values[path] for path in "deb"}) == "b"
+    assert swept_axis({"d": values["d"]}) is None
 
 
 # --- what is drawn is what the table says
@@ -293,7 +301,7 @@ def test_a_cell_is_drawn_from_the_pairs_that_agreement_counts(tmp_path):
 
     material = Material(_varied(tmp_path, DEPTHS, change, rows=20))
     cell = material.cells.iloc[1]
-    axes = scatters.draw_cell(material, Figure().subplots(), cell, "depth 2")
+    axes = scatters.draw_cell(material, Figure().subplots(), cell, "depth 2", "black")
     points = material.tables.points
     points = points[points["used"] & (points["model.depth"] == 2)]
     collapsed = set(material.tables.agreement.query("undefined != ''")["trial"])
@@ -459,6 +467,8 @@ def test_values_that_a_protocol_was_never_to_have_are_marked(tmp_path):
         figure = correlations.correlation(material, "spearman")
     marked = [[text.get_position()[0] for text in _by_gid(axes.texts, "absent")] for axes in figure.axes]
     assert marked == [[], [material.sweep.scale.places[0.0]]]
+    (text,) = _by_gid(figure.axes[1].texts, "absent")
+    assert text.get_text() == "no minimum"
 
 
 # --- how it looks

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from study.evidence import wording
 from study.evidence.figures import layout, plots, style
 from study.evidence.figures.lines import Panel, Sweep
 from study.evidence.figures.material import Material, numbered
@@ -51,17 +52,21 @@ def draw_correlation(
         looks = [line.look for line in panel.lines]
         plots.correlation_against(table, axes, sweep.scale, metric, looks, floor, rows, counts)
         found = material.published(panel, metric)
-        plots.published_points(found, axes, sweep.scale, len(looks))
+        plots.published_points(found, axes, sweep.scale)
         stars |= {str(star.get_label()): star for star in _published_handles(sweep, panel, found)}
-        plots.absent(sweep.absent(panel.protocol), axes, sweep.scale, floor)
+        for given in sweep.absent(panel.protocol):
+            plots.absent([given], axes, sweep.scale, floor, _why_absent(sweep, panel, given))
         layout.title(axes, panel)
         layout.legend(axes, [layout.handle(look) for look in looks if look.label])
         if place and layout.beside(axes, grid[place - 1]):
             _share_left(axes, len(plots.partial_lines(tables[place - 1])) > 0)
-    left = min(axes.get_xlim()[0] for axes in grid[: len(panels)])
-    for axes in grid[: len(panels)]:
-        axes.set_xlim(left=left)
     return [*stars.values(), *_notes(pd.concat(tables), metric, counts)]
+
+
+def _why_absent(sweep: Sweep, panel: Panel, given: Any) -> str:
+    """Without a penalty the networks of these studies have no minimum that a removal could be certified at."""
+    unpenalised = sweep.axis == wording.WEIGHT_DECAY and given == 0
+    return "no minimum" if unpenalised and panel.kind == "stationary" else "not planned"
 
 
 def _share_left(axes: Axes, counted: bool) -> None:

@@ -78,7 +78,8 @@ def _details(part: SubFigure, material: Material) -> None:
     several = [str(cell["estimator"])] if material.cells["estimator"].nunique() > 1 else []
     phrases = several + [material.sweep.phrase(path, cell[path]) for path in material.sweep.shown(panel.protocol)]
     title = "\n".join(filter(None, [panel.title, layout.in_rows(phrases, 34), rule]))
-    scatters.draw_cell(material, grid[0], cell, title, widest=34, most_ticks=3)
+    colour = next(line.look.colour for line in chosen if cell.name in line.cells.index)
+    scatters.draw_cell(material, grid[0], cell, title, colour, widest=34, most_ticks=3)
     grid[0].set(xlabel=f"Predicted change in test {material.target}", ylabel="Actual")
     if networks:
         own = next((p for p in networks if p.protocol == panel.protocol), networks[-1])

@@ -20,8 +20,8 @@ from study.evidence.figures.style import Look
 MOST_POINTS = 6_000  # more than a panel can show
 FAR = 10.0  # times the 99.5% quantile of the changes: beyond it a point would leave no room for the others
 DODGE = 0.72  # of a step: how far the lines of a panel stand apart together
+MARKER_ROOM = 1.8  # characters that the marker before a count takes
 COUNT_ROW = 0.078  # height of one row of counts below the correlations, as a part of their axis
-PUBLISHED_ASIDE = 8.0  # points between a published value and the leftmost of our own
 BINS = 8  # of the test loss, equally full
 FEWEST_PER_BIN = 5
 
@@ -68,24 +68,20 @@ def correlation_against(
     return axes
 
 
-def published_points(values: list[Published], axes: Axes, scale: Scale, lines: int = 1) -> Axes:
-    """Stars where others published a correlation for a value of the axis, left of our own `lines`."""
-    found = [(scale.places.get(published.settings.get(scale.path)), published.value) for published in values]
-    starred = [(place + dodge(scale, 0, lines), value) for place, value in found if place is not None]
-    for place, value in starred:
-        axes.plot([place], [value], linestyle="none", zorder=4, gid="published", clip_on=False,
-                  transform=axes.transData + points(axes, -PUBLISHED_ASIDE), **style.PUBLISHED)  # fmt: skip
-    if starred:
-        low, high = axes.get_xlim()
-        room = 1.8 * PUBLISHED_ASIDE * (high - low) / _width(axes)
-        axes.set_xlim(min(low, min(place for place, _ in starred) - room), high)
+def published_points(values: list[Published], axes: Axes, scale: Scale) -> Axes:
+    """Stars where others published a correlation for a value of the axis, on its tick and behind our own."""
+    for published in values:
+        place = scale.places.get(published.settings.get(scale.path))
+        if place is not None:
+            axes.plot([place], [published.value], linestyle="none", zorder=1.5, gid="published", clip_on=False,
+                      **style.PUBLISHED)  # fmt: skip
     return axes
 
 
-def absent(values: list[Any], axes: Axes, scale: Scale, floor: float) -> Axes:
-    """Says at values of the axis that nothing was planned there."""
+def absent(values: list[Any], axes: Axes, scale: Scale, floor: float, why: str) -> Axes:
+    """Says at values of the axis why nothing is there."""
     for given in values:
-        axes.text(scale.places[given], floor + 0.04, "not planned", rotation=90, ha="center", va="bottom",
+        axes.text(scale.places[given], floor + 0.04, why, rotation=90, ha="center", va="bottom",
                   fontsize=style.SMALL, color=style.NOTE, gid="absent")  # fmt: skip
     return axes
 
@@ -236,23 +232,16 @@ def _marked(axes: Axes, x: np.ndarray, y: np.ndarray, scale: Scale, look: Look) 
 
 
 def _counts(part: pd.DataFrame, axes: Axes, scale: Scale, height: float, look: Look) -> None:
-    """usable/total of one line in a row of its own, behind the line's marker."""
+    """usable/total of one line in a row of its own, each behind the line's marker."""
     _, room = _room(axes, scale)
     texts = [f"{usable}/{total}" for usable, total in zip(part["usable"], part["total"], strict=True)]
-    if len(scale.places) > 1 and max(map(len, texts)) > room:
+    if len(scale.places) > 1 and max(map(len, texts)) + MARKER_ROOM > room:
         texts = [str(usable) for usable in part["usable"]]
     for place, text in zip(scale.of(part[scale.path]), texts, strict=True):
+        aside = 0.5 * 0.62 * style.SMALL * (len(text) + MARKER_ROOM)
+        axes.plot([place], [height], linestyle="none", markersize=3.4, transform=axes.transData + points(axes, -aside),
+                  clip_on=False, zorder=5, gid="usable marker", **style.marks(look))  # fmt: skip
         axes.text(place, height, text, ha="center", va="center", fontsize=style.SMALL, color=look.colour, gid="usable")
-    axes.plot(
-        [0.0],
-        [height],
-        linestyle="none",
-        markersize=3.4,
-        transform=axes.get_yaxis_transform(),
-        clip_on=False,
-        zorder=5,
-        **style.marks(look),
-    )
 
 
 def _width(axes: Axes) -> float:

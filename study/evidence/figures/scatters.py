@@ -12,6 +12,7 @@ from study.evidence.figures import layout, lines, plots, style
 from study.evidence.figures.lines import Line
 from study.evidence.figures.material import Material
 
+POOLED = "points of all seeds and test rows; ρ and r: means over networks"
 SMALLEST_SIDE = 1.1  # inches, of a panel
 
 
@@ -28,11 +29,15 @@ def scatter(material: Material, estimator: str, protocol: str, chosen: list[Line
     text = 0.27 + 0.115 * (3 + max(map(layout.rows_of, titles)))
     counts = [int((line.cells["estimator"] == estimator).sum()) for line in chosen]
     rows, columns, width, side = _grid(counts if sum(counts) == len(shown) else [len(shown)], text)
-    figure = layout.new(width, (side + text) * len(rows) + 0.45)
+    figure = layout.new(width, (side + text) * len(rows) + 0.57)
     grid = figure.subplots(len(rows), columns, squeeze=False)
     used = [axes for axes_row, count in zip(grid, rows, strict=True) for axes in axes_row[:count]]
-    for axes, title, (_, cell) in zip(used, titles, shown.iterrows(), strict=True):
-        draw_cell(material, axes, cell, title)
+    owners = {name: line.look.colour for line in chosen for name in line.cells.index}
+    for axes, title, (name, cell) in zip(used, titles, shown.iterrows(), strict=True):
+        draw_cell(material, axes, cell, title, owners[name])
+    most = max(layout.rows_of(axes.get_title()) for axes in used)
+    for axes in used:  # titles of one height, so that panels have one size
+        axes.title.set_text("\n" * (most - layout.rows_of(axes.get_title())) + axes.get_title())
     for axes in set(grid.ravel()) - set(used):
         axes.remove()
     constant = [
@@ -43,6 +48,7 @@ def scatter(material: Material, estimator: str, protocol: str, chosen: list[Line
     head = ", ".join([f"{layout.panel_of(material, protocol).title}, {estimator}", *constant])
     notes = [f"{len(shown)} of {len(cells)} cells"] if len(shown) < len(cells) else []
     head += f" ({'; '.join([*notes, note] if note else notes)})" if notes or note else ""
+    head += f"\n{POOLED}" if (cells["total"] > 1).any() else ""
     figure.suptitle(head, fontsize=style.TITLE)
     figure.supxlabel(f"Predicted change in test {material.target}", fontsize=style.TITLE)
     figure.supylabel(f"Actual change in test {material.target}", fontsize=style.TITLE)
@@ -59,16 +65,16 @@ def _grid(counts: list[int], text: float) -> tuple[list[int], int, float, float]
         rows = [min(wide, count - start) for count in parts for start in range(0, count, wide)]
         width = style.COLUMN if wide <= 2 else style.PAGE
         side = (width - 0.3) / wide - 0.42  # without the tick labels
-        side = min(side, (style.PAGE_HEIGHT - 0.45) / len(rows) - text)
+        side = min(side, (style.PAGE_HEIGHT - 0.57) / len(rows) - text)
         if side >= SMALLEST_SIDE:
             break
     return rows, wide, width, side
 
 
 def draw_cell(
-    material: Material, axes: Axes, cell: pd.Series, title: str, widest: int = 24, most_ticks: int = 4
+    material: Material, axes: Axes, cell: pd.Series, title: str, colour: str, widest: int = 24, most_ticks: int = 4
 ) -> Axes:
-    """One cell under its statistics, in rows of at most `widest` characters."""
+    """One cell under its statistics, in rows of at most `widest` characters and in the colour of its line."""
     counts = "" if cell["usable"] == cell["total"] else f"{cell['usable']}/{cell['total']} usable"
     numbers = ["undefined"]
     if cell["usable"]:
@@ -78,5 +84,4 @@ def draw_cell(
             f"median slope {layout.two(cell['slope_median'])}",
         ]
     text = "\n".join(filter(None, [title, layout.in_rows([*numbers, *([counts] if counts else [])], widest)]))
-    colour = style.protocol_colour(cell["kind"])
     return plots.predicted_vs_actual(material.behind.points(cell), axes, colour, text, most_ticks)
