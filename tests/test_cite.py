@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import study
-from study.evidence.report import answers, bibliography, cell_rows, cite, latex
+from study.evidence.report import answers, bibliography, cell_rows, cite, latex, latex_tables
 from study.evidence.tables import Tables
 from tests import spoken
 
@@ -24,7 +24,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tables, Path]:
     tables = spoken.tables(folder)
     home = folder / "results" / "spoken_depth"
     assert [path.name for path in cite.write(tables, home)] == [
-        *("headline.txt", "numbers.tex", "table.tex", "references.bib", "keys.csv"),
+        *("headline.txt", "numbers.tex", "table.tex", "cells.tex", "references.bib", "keys.csv"),
     ]
     return tables, home / "citation"
 
@@ -73,7 +73,7 @@ def test_later_columns_have_commands_too(made):
     assert commands[f"{base}Slope"] == r"\ensuremath{1.50\times10^{-5}}"
     assert commands[f"{base}Minima"] == "3"
     assert commands[f"{base}Kendall"] == r"\ensuremath{-0.250}"
-    assert "Kendall" in cite.table(wider)
+    assert "Kendall" in latex_tables.cells(wider)
     assert "3 distinct minima" in cite.headline(wider)
     assert "kendall1938new" in cite.references(wider)
 
@@ -104,20 +104,72 @@ def test_numbers_in_latex(value, whole, shown):
     assert latex.number(value, whole) == shown
 
 
-def test_the_table_is_balanced(made):
-    text = (made[1] / "table.tex").read_text()
+def _well_formed(text: str) -> list[str]:
+    """The rows of one LaTeX table, each as wide as the layout says."""
     assert [text.count(f"\\{rule}") for rule in ("toprule", "midrule", "bottomrule")] == [1, 1, 1]
     assert text.count("{") == text.count("}")
-    layout = re.search(r"\\begin\{tabular\}\{([lr]+)\}", text)
+    layout = re.search(r"\\begin\{tabular\}\{([lcr]+)\}", text)
     assert layout
-    body = [line for line in text.splitlines() if line.endswith(r"\\")]
-    assert len(body) == 1 + len(made[0].cells)
-    assert {line.count(" & ") + 1 for line in body} == {len(layout[1])}
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    for row in rows:
+        spans = [int(span) - 1 for span in re.findall(r"\\multicolumn\{(\d+)\}", row)]
+        assert row.count(" & ") + 1 + sum(spans) == len(layout[1])
     assert "100 \\% depth" in text
+    assert text.isascii()
+    return rows
+
+
+def test_the_table_of_all_cells_is_well_formed(made):
+    tables, folder = made
+    rows = _well_formed((folder / "cells.tex").read_text())
+    assert len(rows) == 1 + len(tables.cells)
+    assert rows[0].startswith(r"Depth (hidden layers) & Weight decay $\lambda$ & ")
+    assert any(r" & 10$^{-5}$ & " in row for row in rows)
+
+
+def test_the_table_by_axis_has_every_cell_in_its_place(made):
+    tables, folder = made
+    texts = (folder / "table.tex").read_text().split("\n\n")
+    for metric, text in zip(latex_tables.METRICS, texts, strict=True):
+        assert r"\label{tab:spoken-depth-" + metric in text
+        _, heads, *rows = _well_formed(text)
+        assert heads.split(" & ")[1:] == ["1", "2", r"10 \\"]
+        read = _cells_by_axis([row.removesuffix(r" \\").split(" & ") for row in rows])
+        for cell in tables.cells.to_dict("records"):
+            decay = {0.005: r"5$\cdot$10$^{-3}$", 1e-5: r"10$^{-5}$"}[cell["training.weight_decay"]]
+            place = f"{cell['estimator']}, {cell['protocol']}", rf"\quad $\lambda$ = {decay}", cell["model.depth"]
+            shown = [
+                f"${cell[metric]:.2f}$",
+                rf"\scriptsize$[{cell[f'{metric}_low']:.2f},{cell[f'{metric}_high']:.2f}]$",
+            ]
+            if cell["usable"] < cell["total"]:
+                shown.append(rf"\scriptsize {cell['usable']}/{cell['total']}")
+            assert read.pop(place) == shown
+        assert not read
+
+
+def _cells_by_axis(rows: list[list[str]]) -> dict[tuple[str, str, int], list[str]]:
+    """What stands in each column below a heading and a name."""
+    read, series, name = {}, "", ""
+    for first, *entries in rows:
+        if found := re.search(r"\\emph\{(.+?)\}", first):
+            series = found[1]
+            continue
+        name = first or name
+        for depth, entry in zip((1, 2, 10), entries, strict=True):
+            read.setdefault((series, name, depth), []).extend(filter(None, [entry]))
+    return read
+
+
+def test_without_an_axis_the_table_is_that_of_all_cells(tmp_path):
+    text = spoken.SPEC.replace('"model.depth" = [1, 2, 10]', '"model.depth" = [1]').replace("[0.005, 1e-5]", "[0.005]")
+    tables = spoken.tables(tmp_path, text=text)
+    assert latex_tables.by_axis(tables) == latex_tables.cells(tables)
+    _well_formed(latex_tables.cells(tables))
 
 
 def test_a_long_table_may_break():
-    long = latex.booktabs("a_b", "lr", ["x", "y"], [["1", "2"]] * (latex.LONG_TABLE + 1), "What it is")
+    long = latex.booktabs("a_b", "lr", [["x", "y"]], [["1", "2"]] * (latex.LONG_TABLE + 1), "What it is")
     assert long.count(r"\begin{longtable}{lr}") == long.count(r"\end{longtable}") == 1
     assert r"\label{tab:a-b}" in long
 
@@ -189,7 +241,7 @@ def test_people_are_read_from_the_citation_file(tmp_path):
 
 
 DOCUMENT = r"""\documentclass{{article}}\usepackage{{booktabs,longtable}}
-\input{{{0}/numbers.tex}}\begin{{document}}\input{{{0}/table.tex}}
+\input{{{0}/numbers.tex}}\begin{{document}}\input{{{0}/table.tex}}\input{{{0}/cells.tex}}
 {1}
 \nocite{{*}}\bibliographystyle{{plain}}\bibliography{{{0}/references}}\end{{document}}
 """

@@ -12,8 +12,8 @@ import pandas as pd
 
 from study.evidence import files
 from study.evidence.paths import cell_paths
-from study.evidence.report import answers, bibliography, cell_rows
-from study.evidence.report.latex import booktabs, command_names, escaped, letters, number
+from study.evidence.report import answers, bibliography, cell_rows, latex_tables
+from study.evidence.report.latex import command_names, escaped, letters, number
 from study.evidence.tables import Tables, summaries
 
 if TYPE_CHECKING:
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 FOLDER = "citation"
 KEY_DIGITS = 10  # of a trial key where it is listed; `study show` takes any unambiguous beginning
 MOST_KEYS = 4
-TABLE_METRICS = ("spearman", "pearson", "kendall")
 CONSTANTS = ("draws", "level", "bootstrap_seed")  # the same for all cells
 
 
 def write(tables: Tables, folder: Path) -> list[Path]:
-    """headline.txt, numbers.tex, table.tex, references.bib and keys.csv in `folder`/citation. Returns the paths."""
+    """headline.txt, numbers.tex, table.tex, cells.tex, references.bib and keys.csv in `folder`/citation. Returns the paths."""
     texts = {
-        "headline.txt": headline(tables), "numbers.tex": numbers(tables), "table.tex": table(tables),
+        "headline.txt": headline(tables), "numbers.tex": numbers(tables), "table.tex": latex_tables.by_axis(tables),
+        "cells.tex": latex_tables.cells(tables),
         "references.bib": references(tables), "keys.csv": keys(tables).to_csv(index=False, lineterminator="\n"),
     }  # fmt: skip
     for name, text in texts.items():
@@ -39,7 +39,7 @@ def write(tables: Tables, folder: Path) -> list[Path]:
 
 def text(tables: Tables) -> str:
     """What `study cite` prints: the sentences, the table and the references. The numbers are many: they are in a file."""
-    return "\n".join([headline(tables), table(tables), references(tables)])
+    return "\n".join([headline(tables), latex_tables.by_axis(tables), references(tables)])
 
 
 def headline(tables: Tables) -> str:
@@ -79,26 +79,6 @@ def numbers(tables: Tables) -> str:
     ]
     lines += [f"\\newcommand{{\\{name}}}{{{value}}}" for name, (_, value) in zip(names, entries, strict=True)]
     return "\n".join(lines) + "\n"
-
-
-def table(tables: Tables) -> str:
-    """The table `cells` in LaTeX with booktabs (and longtable, where it needs more than a page)."""
-    experiment, cells, rows = tables.experiment, tables.cells, _rows(tables)
-    paths = cell_rows.varying(rows, cell_paths(experiment.swept_paths))
-    labels = [name for name in ("estimator", "protocol") if cells[name].nunique() > 1]
-    metrics = [name for name in cells.columns if name in TABLE_METRICS]
-    heads = [*(cell_rows.short(path, paths) for path in paths), *labels, *map(str.capitalize, metrics), "usable"]
-    body = [
-        [
-            *(escaped(cell_rows.shown_value(row[path])) for path in paths),
-            *(escaped(str(row[name])) for name in labels),
-            *(_interval(row, metric) for metric in metrics),
-            f"{row['usable']}/{row['total']}",
-        ]
-        for row in rows
-    ]
-    layout = "l" * (len(paths) + len(labels)) + "r" * (len(metrics) + 1)
-    return booktabs(experiment.name, layout, [escaped(head) for head in heads], body, _caption(experiment, rows))
 
 
 def references(tables: Tables) -> str:
@@ -205,7 +185,7 @@ def _listed(found: Sequence[str]) -> str:
 
 
 def _cell_sentence(row: cell_rows.Row, primary: str) -> str:
-    metrics = [primary, *(name for name in TABLE_METRICS if name in row and name != primary)]
+    metrics = [primary, *(name for name in latex_tables.ALL_METRICS if name in row and name != primary)]
     parts = [f"{name.capitalize()} {cell_rows.interval(row, name)}" for name in metrics]
     reasons = f" ({row['undefined']})" if row["undefined"] else ""
     parts.append(f"{row['usable']} of {row['total']} correlations usable{reasons}")
@@ -213,25 +193,6 @@ def _cell_sentence(row: cell_rows.Row, primary: str) -> str:
     if not math.isnan(minima := cell_rows.number(row.get("minima"))):
         parts.append(f"{minima:.0f} distinct {'minimum' if minima == 1 else 'minima'}")
     return ", ".join(parts)
-
-
-def _interval(row: cell_rows.Row, metric: str) -> str:
-    mean, low, high = (cell_rows.number(row.get(f"{metric}{end}")) for end in ("", "_low", "_high"))
-    if math.isnan(mean):
-        return "undefined"
-    return f"${mean:.3f}$" if math.isnan(low) or math.isnan(high) else f"${mean:.3f}\\;[{low:.3f},\\,{high:.3f}]$"
-
-
-def _caption(experiment: Experiment, rows: Sequence[cell_rows.Row]) -> str:
-    level = f"{cell_rows.number(rows[0]['level']):.0f}\\% crossed bootstrap intervals" if rows else "intervals"
-    return (
-        f"{escaped(experiment.question or experiment.name)} Mean correlation of predicted and actual changes in test "
-        f"{_target(experiment)} over usable comparisons, with {level}; usable: comparisons with a defined correlation, of all."
-    )
-
-
-def _target(experiment: Experiment) -> str:
-    return " or ".join(dict.fromkeys(str(trial.settings.target) for trial in experiment.trials))
 
 
 def _short_commit(text: str) -> str:

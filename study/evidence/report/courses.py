@@ -48,7 +48,8 @@ class Courses:
         which the lowest and the highest cell lie closest together and furthest apart. Without an axis, or where no
         setting has two usable cells, it is the lowest and the highest of all cells.
         """
-        settings = {name: rows for name, rows in self._settings(part, metric).items() if len(rows) > 1}
+        settings = {name: defined(rows, metric) for name, rows in self.settings(part).items()}
+        settings = {name: rows for name, rows in settings.items() if len(rows) > 1}
         if not settings or self.axis is None:
             return self._over_all(part, metric)
         ordered = sorted(settings, key=lambda name: _width(settings[name], metric))
@@ -61,12 +62,17 @@ class Courses:
         few = "" if len(ordered) <= FEW else f" of {len(ordered)} settings"
         return f"varies with {axis} least{few} for {told[0]}; most for {told[1]}"
 
-    def _settings(self, part: Series, metric: str) -> dict[str, list[Row]]:
+    def settings(self, part: Series) -> dict[str, list[Row]]:
+        """The cells of each line in the figures, by what they share and the others of the series do not."""
         rest = [path for path in varying(part.rows, self.paths) if path != self.axis]
         found: dict[str, list[Row]] = {}
-        for row in defined(part.rows, metric):
+        for row in part.rows:
             found.setdefault(self._named(row, rest), []).append(row)
         return found
+
+    def value(self, path: str, row: Row) -> str:
+        """A swept value alone, in the notation that suits all values of its path."""
+        return wording.short(row[path], self._powers(path))
 
     def _over_all(self, part: Series, metric: str) -> str:
         rows = defined(part.rows, metric)
@@ -81,10 +87,10 @@ class Courses:
         return f"between {first} and {last}{found and f', whose {found}'}"
 
     def _named(self, row: Row, paths: Sequence[str]) -> str:
-        return ", ".join(
-            wording.phrase(path, row[path], wording.in_powers([v for v in self.paths[path] if v is not None]))
-            for path in paths
-        )
+        return ", ".join(wording.phrase(path, row[path], self._powers(path)) for path in paths)
+
+    def _powers(self, path: str) -> bool:
+        return wording.in_powers([given for given in self.paths[path] if given is not None])
 
 
 def _width(rows: Sequence[Row], metric: str) -> float:

@@ -13,6 +13,8 @@ from study.evidence.report import cell_rows
 
 DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 SIGNS = {".": "Point", "-": "Minus", "+": "Plus"}
+SIGNS_IN_MATHEMATICS = {"λ": r"$\lambda$", "·": r"$\cdot$", "−": "$-$", "…": r"\ldots{}"}
+RAISED = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 LONG_TABLE = 40  # rows, from where a table needs more than a page
 ESCAPED = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
     c: f"\\{c}" for c in "&%$#_{}"
@@ -66,11 +68,17 @@ def _digest(identity: tuple[str, ...]) -> str:
     return "".join(chr(ord("a") + int(digit, 16)) for digit in digits)
 
 
-def booktabs(name: str, layout: str, heads: list[str], body: list[list[str]], caption: str) -> str:
+def in_mathematics(text: str) -> str:
+    """The signs of `wording` in LaTeX: λ, 5·10⁻³, −1."""
+    text = re.sub(r"[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+", lambda found: "$^{" + found[0].translate(RAISED) + "}$", text)
+    return "".join(SIGNS_IN_MATHEMATICS.get(character, character) for character in text)
+
+
+def booktabs(name: str, layout: str, heads: list[list[str]], body: list[list[str]], caption: str) -> str:
     """A table with label `tab:name`: a float, or a longtable where it has more than LONG_TABLE rows."""
     label = "tab:" + name.replace("_", "-")
     lines = [" & ".join(row) + r" \\" for row in body]
-    head = " & ".join(heads) + r" \\"
+    head = "\n".join(" & ".join(row) + r" \\" for row in heads)
     if len(body) > LONG_TABLE:
         parts = [
             "% needs \\usepackage{booktabs,longtable}", r"\begingroup\small\setlength{\tabcolsep}{4pt}",
