@@ -117,6 +117,16 @@ def test_undefined_cells_and_lone_minima_are_said(experiment):
     assert answers.sentences(experiment, []) == ["No spearman correlation is usable yet."]
 
 
+def test_where_single_test_rows_lie_is_said_of_every_cell_up_to_some(experiment):
+    ends = {"spearman_test_rows_low": 0.25, "spearman_test_rows_high": 0.75}
+    rows = [_row(depth, **ends) for depth in (1, 2)]
+    wanted = "exact, p: nine of ten test rows have a mean Spearman correlation of 0.25 to 0.75 (depth 1); 0.25 to 0.75 (depth 2)."
+    assert answers.remarks(experiment, rows)[0] == wanted
+    assert answers.remarks(experiment, [_row(**ends)])[0].endswith("of 0.25 to 0.75.")
+    many = [_row(depth, **ends) for depth in range(20)]
+    assert answers.remarks(experiment, many)[0].endswith("(depth 7); and 12 further cells.")
+
+
 def test_one_line_from_the_tables_says_when_they_are_stale(tmp_path):
     tables = spoken.tables(tmp_path, leave_out=2)
     experiment, store = tables.experiment, Store(tmp_path / "results", "spoken_depth")

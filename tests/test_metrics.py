@@ -32,6 +32,7 @@ def test_metrics_are_those_of_scipy_and_numpy_row_by_row(missing):
             "kendall": stats.kendalltau(p, a)[0],
             "slope": slope,
             "intercept": intercept,
+            "ratio": np.median(a[p != 0] / p[p != 0]),
             "sign_agreement": np.mean(np.where((p == 0) | (a == 0), 0.5, np.sign(p) == np.sign(a))),
             "mean_absolute_error": np.abs(p - a).mean(),
         }
@@ -109,6 +110,13 @@ def test_a_comparison_tied_throughout_is_undefined():
 def test_a_sign_that_is_not_known_counts_one_half():
     predicted, actual = np.array([1.0, 1.0, 0.0, -1.0, np.nan]), np.array([2.0, 1e-9, 5.0, 1.0, 1.0])
     np.testing.assert_array_equal(ties.sign_scores(predicted, actual, 1e-8), [1, 0.5, 0.5, 0, np.nan])
+
+
+def test_the_median_ratio_is_not_moved_by_few_rows_and_leaves_out_what_was_predicted_unchanged():
+    predicted = np.array([[1.0, 2.0, -1.0, 0.0, 4.0], [0.0, 0.0, 0.0, 0.0, np.nan]])
+    actual = np.array([[1.1, 2.2, -1.1, 7.0, -4e9], [1.0, 2.0, 3.0, 4.0, 5.0]])
+    found = metrics.median_ratio(predicted, actual, np.isfinite(predicted))
+    np.testing.assert_allclose(found, [1.1, np.nan])
 
 
 def test_undefined_comparisons_are_nan_in_every_metric():

@@ -199,9 +199,9 @@ def test_removals_of_undefined_comparisons_are_not_counted(tmp_path):
 
 AGREEMENT = [
     "experiment", "trial", "seed", "model.depth", "estimator", "protocol", "kind", "test_row", "rows_used",
-    "rows_total", "pearson", "spearman", "undefined", "kendall", "slope", "intercept", "sign_agreement",
-    "mean_absolute_error", "top_k_overlap", "norm_pearson", "norm_spearman", "plugin_pearson", "plugin_spearman",
-    "plugin_kendall", "plugin_slope", "plugin_intercept", "plugin_sign_agreement", "plugin_mean_absolute_error",
+    "rows_total", "pearson", "spearman", "undefined", "kendall", "slope", "intercept", "ratio",
+    "sign_agreement", "mean_absolute_error", "top_k_overlap", "norm_pearson", "norm_spearman", "plugin_pearson",
+    "plugin_spearman", "plugin_kendall", "plugin_slope", "plugin_intercept", "plugin_ratio", "plugin_sign_agreement", "plugin_mean_absolute_error",
     "plugin_top_k_overlap", "top_k", "ties",
 ]  # fmt: skip
 
@@ -224,6 +224,7 @@ def test_every_metric_of_agreement_and_its_mean(tmp_path):
     assert row["kendall"] == pytest.approx(stats.kendalltau(p, a)[0])
     assert (row["slope"], row["intercept"]) == pytest.approx(tuple(np.polyfit(p, a, 1)))
     assert row["mean_absolute_error"] == pytest.approx(np.abs(p - a).mean())
+    assert row["ratio"] == pytest.approx(np.median(a / p))
     assert row["sign_agreement"] == pytest.approx(np.mean(np.sign(p) == np.sign(a)))
     assert row["norm_pearson"] == pytest.approx(stats.pearsonr(np.arange(30) ** 2, np.arange(30))[0])
     assert row["norm_spearman"] == pytest.approx(1)
@@ -408,6 +409,10 @@ def test_cells_average_over_seeds_and_rows_held_out_in_turn(tmp_path):
     assert (cells["resampled"] == "seeds, tests, rows").all()
     means = evidence.agreement.groupby("model.depth")["spearman"].mean()
     np.testing.assert_allclose(cells["spearman"], means)
+    for depth, part in evidence.agreement.groupby("model.depth"):
+        ends = part.groupby("test_row")["spearman"].mean().quantile([0.05, 0.95])
+        cell = cells[cells["model.depth"] == depth].iloc[0]
+        assert [cell["spearman_test_rows_low"], cell["spearman_test_rows_high"]] == pytest.approx(list(ends))
     assert ((cells["spearman_low"] < cells["spearman"]) & (cells["spearman"] < cells["spearman_high"])).all()
 
 

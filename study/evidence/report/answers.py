@@ -18,6 +18,7 @@ from study.evidence.report.cell_rows import (
     reasons,
     series,
     total,
+    varying,
 )
 from study.evidence.report.courses import Courses
 from study.evidence.store import Store
@@ -32,6 +33,7 @@ AGAINST = {
 }
 CORRELATIONS = ("spearman", "pearson")
 MOST_OTHERS = 3
+MOST_CELLS = 8
 
 
 def sentences(experiment: Experiment, rows: Sequence[Row], done: int | None = None) -> list[str]:
@@ -59,8 +61,9 @@ def sentences(experiment: Experiment, rows: Sequence[Row], done: int | None = No
 def remarks(experiment: Experiment, rows: Sequence[Row]) -> list[str]:
     """What belongs to the answer and is not in its two sentences, a sentence each.
 
-    Of every estimator and protocol: the other correlation, what is usable and why not all, cells with a single minimum
-    behind their seeds and cells inside the permutation band; then what the intervals resample, and over what is averaged.
+    Of every estimator and protocol: the other correlation, where single test rows lie if a cell has several, what is
+    usable and why not all, cells with a single minimum behind their seeds and cells inside the permutation band; then
+    what the intervals resample, and over what is averaged.
     """
     found = [part for part in series(rows) if defined(part.rows, experiment.primary)]
     if not found:
@@ -73,6 +76,7 @@ def remarks(experiment: Experiment, rows: Sequence[Row]) -> list[str]:
         for metric in other
         if defined(part.rows, metric)
     ]
+    texts += [text for part in found for text in _by_test_row(part, courses, experiment.primary)]
     texts += [f"{part.name}: {'; '.join(_counts(part.rows, experiment.primary))}." for part in series(rows)]
     return [*texts, *_level(rows), *([_scope(found[0])] if len(found) > 1 else [])]
 
@@ -133,6 +137,27 @@ def _counts(rows: Sequence[Row], metric: str) -> list[str]:
     if (inside := _inside_band(rows, metric)) is not None:
         texts.append(f"{inside} of {len(rows)} cells lie inside the band of shuffled rows")
     return texts
+
+
+def _by_test_row(part: Series, courses: Courses, metric: str) -> list[str]:
+    """Where single test rows lie, in the settings of the best founded first: at most MOST_CELLS cells."""
+    ends = f"{metric}_test_rows_low", f"{metric}_test_rows_high"
+    rows = [row for row in part.rows if not math.isnan(number(row.get(ends[0])))]
+    if not rows:
+        return []
+    paths = varying(part.rows, courses.paths)
+    found = [
+        f"{number(row[ends[0]]):.2f} to {number(row[ends[1]]):.2f}{_in_brackets(courses.named(row, paths))}"
+        for row in rows[:MOST_CELLS]
+    ]
+    rest = f"; and {len(rows) - MOST_CELLS} further cells" if len(rows) > MOST_CELLS else ""
+    return [
+        f"{part.name}: nine of ten test rows have a mean {metric.capitalize()} correlation of {'; '.join(found)}{rest}."
+    ]
+
+
+def _in_brackets(text: str) -> str:
+    return f" ({text})" if text else ""
 
 
 def _usable(rows: Sequence[Row]) -> str:

@@ -20,7 +20,13 @@ Shown = tuple[Column, list[Cell]]
 DRAWN = ("level", "draws", "bootstrap_seed")  # how intervals were drawn: the same for every cell
 COUNTED = ("usable", "total", "rows_used", "rows_total")
 BOOKKEEPING = ("experiment", "protocol", "kind", *COUNTED, *DRAWN)
-FIRST = ("minima", *answers.CORRELATIONS, "kendall", "slope_median")  # always shown, before all other numbers
+FIRST = (
+    "minima",
+    *answers.CORRELATIONS,
+    "kendall",
+    "slope_median",
+    "ratio_median",
+)  # always shown, before all other numbers
 MEANINGS = {
     "usable": "comparisons (one trial and one test row each) whose correlation is defined, of all; it is not where the "
     "network collapsed or diverged, where fewer than three removals are certified, or where values do not vary",
@@ -31,6 +37,9 @@ MEANINGS = {
     "pearson": "correlation of predicted and actual changes, mean over usable comparisons",
     "kendall": "share of pairs of removals in the predicted order less that in the opposite one, mean over usable comparisons",
     "slope_median": "actual change per unit of predicted change, by least squares within a comparison; median over usable ones",
+    "ratio_median": "actual by predicted change of the median removal of a comparison, which a few removals do not move; median "
+    "over usable ones",
+    "ratio": "mean of the ratios whose median is shown above",
     "slope": "mean of the slopes whose median is shown above; one nearly constant prediction can make it anything",
     "intercept": "actual change where the predicted one is 0, by the same lines; mean over usable comparisons",
     "removals counted": "leave-one-outs behind the usable comparisons, of all that were selected",

@@ -67,7 +67,7 @@ class Courses:
         rest = [path for path in varying(part.rows, self.paths) if path != self.axis]
         found: dict[str, list[Row]] = {}
         for row in part.rows:
-            found.setdefault(self._named(row, rest), []).append(row)
+            found.setdefault(self.named(row, rest), []).append(row)
         return found
 
     def value(self, path: str, row: Row) -> str:
@@ -82,11 +82,12 @@ class Courses:
 
     def _span(self, rows: Sequence[Row], metric: str, paths: Sequence[str]) -> str:
         low, high = extremes(rows, metric)
-        first, last = (f"{interval(row, metric)} ({self._named(row, paths)}{_partly(row)})" for row in (low, high))
+        first, last = (f"{interval(row, metric)} ({self.named(row, paths)}{_partly(row)})" for row in (low, high))
         found = overlap(low, high, metric)
         return f"between {first} and {last}{found and f', whose {found}'}"
 
-    def _named(self, row: Row, paths: Sequence[str]) -> str:
+    def named(self, row: Row, paths: Sequence[str]) -> str:
+        """`depth 3, λ = 10⁻⁵`: these paths of a cell in words."""
         return ", ".join(wording.phrase(path, row[path], self._powers(path)) for path in paths)
 
     def _powers(self, path: str) -> bool:

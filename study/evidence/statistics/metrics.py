@@ -50,8 +50,9 @@ def compared(
 def measured(values: Compared) -> dict[str, np.ndarray]:
     """Every metric [K] of each comparison, NaN where its correlations are not defined.
 
-    pearson, spearman: see `agreement`. kendall: see `kendall`. slope, intercept: see `line`. sign_agreement: mean of
-    `agrees`. mean_absolute_error: mean |predicted − actual|, in units of the target. top_k_overlap: see there.
+    pearson, spearman: see `agreement`. kendall: see `kendall`. slope, intercept: see `line`. ratio: see `median_ratio`.
+    sign_agreement: mean of `agrees`. mean_absolute_error: mean |predicted − actual|, in units of the target.
+    top_k_overlap: see there.
     """
     where = values.used
     defined = is_defined(values.predicted, where) & is_defined(values.actual, where) & is_defined(values.ranked, where)
@@ -65,6 +66,7 @@ def measured(values: Compared) -> dict[str, np.ndarray]:
         "kendall": kendall.tau_b(rank_a, rank_b, used),
         "slope": slope,
         "intercept": intercept,
+        "ratio": median_ratio(predicted, actual, used),
         "sign_agreement": mean(values.agrees[keep], used),
         "mean_absolute_error": mean(np.abs(predicted - actual), used),
         "top_k_overlap": top_k_overlap(predicted, actual, used),
@@ -83,6 +85,20 @@ def line(predicted: np.ndarray, actual: np.ndarray, where: np.ndarray) -> tuple[
     p /= np.where(largest > 0, largest, 1.0)[:, None]
     slope = (p * a).sum(axis=-1) / (p**2).sum(axis=-1) / largest
     return slope, centres[1] - slope * centres[0]
+
+
+def median_ratio(predicted: np.ndarray, actual: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """median_j aⱼ/pⱼ [K]: 1 where half the rows change more than predicted and half less, whatever a few rows do.
+
+    Rows with a predicted change of zero do not count; NaN where no row does.
+    """
+    where = where & (predicted != 0)
+    ratios = np.sort(np.divide(actual, predicted, out=np.full(where.shape, np.inf), where=where), axis=-1)
+    last = where.sum(axis=-1) - 1
+    ends = [
+        np.take_along_axis(ratios, np.maximum(place, 0)[:, None], axis=-1)[:, 0] for place in (last // 2, -(-last // 2))
+    ]
+    return np.where(last >= 0, (ends[0] + ends[1]) / 2, np.nan)
 
 
 def mean(values: np.ndarray, where: np.ndarray) -> np.ndarray:

@@ -26,7 +26,8 @@ SAMPLED_RULES = ("all", "random")  # of points.train: any other rule would choos
 HEADLINE = ("pearson", "spearman")
 REST = tuple(name for name in comparisons.METRICS if name not in HEADLINE)
 # Predictions that hardly vary make a slope of any size, and one such comparison the mean of a cell.
-MEDIANS = ("slope", "intercept", "plugin_slope", "plugin_intercept")
+MEDIANS = ("slope", "intercept", "ratio", "plugin_slope", "plugin_intercept", "plugin_ratio")
+SINGLE = (0.05, 0.95)  # quantiles over test rows: where nine of ten lie
 
 
 def build(readings: Readings, agreement: pd.DataFrame) -> pd.DataFrame:
@@ -36,8 +37,10 @@ def build(readings: Readings, agreement: pd.DataFrame) -> pd.DataFrame:
     of the usable ones. NAME: mean of every metric of `agreement`; NAME_low, NAME_high for those of `bootstrap.METRICS`:
     ends of its 95% crossed bootstrap interval (NaN when nothing could be resampled: see `resampled`). NAME_median for
     those of MEDIANS: over the same comparisons, the number to quote. NAME_band_low, NAME_band_high for pearson and
-    spearman: where 95% of the mean lies when predictions are given to the wrong rows. rows_used/rows_total: removals
-    behind the usable comparisons, and all. undefined: how many for which reason. The primary metric comes first.
+    spearman: where 95% of the mean lies when predictions are given to the wrong rows. NAME_test_rows_low,
+    NAME_test_rows_high: where nine of ten test rows lie, each with its mean over seeds; NaN for one.
+    rows_used/rows_total: removals behind the usable comparisons, and all. undefined: how many for which reason. The
+    primary metric comes first.
     """
     paths = cell_paths(readings.experiment.swept_paths)
     columns = [*paths, "estimator", "protocol"]
@@ -130,7 +133,8 @@ def _found(primary: str) -> list[str]:
     notes = ["rows_used", "rows_total", "undefined", "resampled", "draws", "level", "bootstrap_seed"]
     bands = [f"{name}_band_{end}" for name in headline for end in ("low", "high")]
     rest = [f"{name}{end}" for name in REST for end in _ends(name)]
-    return [*counts, *numbers, *notes, "minima", *bands, "band_draws", *rest, "top_k", "ties"]
+    tests = [f"{name}_test_rows_{end}" for name in headline for end in ("low", "high")]
+    return [*counts, *numbers, *notes, "minima", *bands, "band_draws", *tests, *rest, "top_k", "ties"]
 
 
 def _ends(name: str) -> tuple[str, ...]:
@@ -158,7 +162,18 @@ def _counts(cell: _Cell) -> dict[str, Any]:
 def _means(cell: _Cell) -> dict[str, Any]:
     group = cell.group[cell.usable]
     means = {name: group[name].mean() for name in (*comparisons.METRICS, "top_k")}
-    return means | {f"{name}_median": group[name].median() for name in MEDIANS}
+    medians = {f"{name}_median": group[name].median() for name in MEDIANS}
+    return means | medians | _single_tests(group, cell.tests[cell.usable])
+
+
+def _single_tests(group: pd.DataFrame, tests: np.ndarray) -> dict[str, float]:
+    means = group[list(HEADLINE)].groupby(tests).mean()
+    ends = means.quantile(list(SINGLE)) if len(means) > 1 else means.quantile(list(SINGLE)) * np.nan
+    return {
+        f"{name}_test_rows_{end}": float(value)
+        for name in HEADLINE
+        for end, value in zip(("low", "high"), ends[name], strict=True)
+    }
 
 
 def _intervals(cell: _Cell) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from study.evidence.statistics import metrics
 from study.evidence.statistics.agreement import FEWEST, is_defined, pearson, spearman
 
 LABELS = ("estimator", "protocol", "kind", "test_row", "rows_used", "rows_total")
-MAIN = ("kendall", "slope", "intercept", "sign_agreement", "mean_absolute_error", "top_k_overlap")
+MAIN = ("kendall", "slope", "intercept", "ratio", "sign_agreement", "mean_absolute_error", "top_k_overlap")
 NORMS = ("norm_pearson", "norm_spearman")
 PLUGIN = tuple(f"plugin_{name}" for name in ("pearson", "spearman", *MAIN))
 METRICS = ("pearson", "spearman", *MAIN, *NORMS, *PLUGIN)
