@@ -201,7 +201,8 @@ AGREEMENT = [
     "experiment", "trial", "seed", "model.depth", "estimator", "protocol", "kind", "test_row", "rows_used",
     "rows_total", "pearson", "spearman", "undefined", "kendall", "slope", "intercept", "ratio",
     "sign_agreement", "mean_absolute_error", "top_k_overlap", "norm_pearson", "norm_spearman", "plugin_pearson",
-    "plugin_spearman", "plugin_kendall", "plugin_slope", "plugin_intercept", "plugin_ratio", "plugin_sign_agreement", "plugin_mean_absolute_error",
+    "plugin_spearman", "plugin_kendall", "plugin_slope", "plugin_intercept", "plugin_ratio",
+    "plugin_sign_agreement", "plugin_mean_absolute_error",
     "plugin_top_k_overlap", "top_k", "ties",
 ]  # fmt: skip
 
