@@ -78,9 +78,10 @@ def test_a_difference_within_intervals_is_said_to_be_one(experiment):
         "0.990] (depth 1), whose intervals overlap."
     )
     rows[0] |= {"spearman_low": math.nan, "resampled": "nothing"}
+    rows[1] |= {"resampled": "seeds, tests, rows"}
     assert "whose intervals are not both known" in answers.sentences(experiment, rows)[0]
     remarks = answers.remarks(experiment, rows)
-    assert "Intervals: 95% crossed bootstrap, resampling seeds in 1 of 2 cells." in remarks
+    assert "Intervals: 95% crossed bootstrap, resampling seeds, tests and rows in 1 of 2 cells." in remarks
     assert "No interval in 1 of 2 cells: nothing there is a sample." in remarks
 
 

@@ -161,6 +161,16 @@ def _cells_by_axis(rows: list[list[str]]) -> dict[tuple[str, str, int], list[str
     return read
 
 
+def test_a_series_of_a_single_setting_needs_no_row_for_its_name(tmp_path):
+    tables = spoken.tables(tmp_path, text='target = "margin"\n' + spoken.SPEC.replace("[0.005, 1e-5]", "[0.005]"))
+    text = latex_tables.by_axis(tables).split("\n\n")[0]
+    _, _, *rows = _well_formed(text)
+    assert [row.split(" & ")[0] for row in rows if row.split(" & ")[0]] == [
+        rf"\emph{{{estimator}, {protocol}}}" for protocol in ("stationary", "warm") for estimator in ("exact", "ggn")
+    ]
+    assert "changes in test margin over" in text
+
+
 def test_without_an_axis_the_table_is_that_of_all_cells(tmp_path):
     text = spoken.SPEC.replace('"model.depth" = [1, 2, 10]', '"model.depth" = [1]').replace("[0.005, 1e-5]", "[0.005]")
     tables = spoken.tables(tmp_path, text=text)

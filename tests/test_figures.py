@@ -294,6 +294,22 @@ def test_pairs_fill_their_axes_and_few_ticks_name_them():
     assert [text.get_text() for text in axes.get_xticklabels()] == ["−1.5", "−1", "−0.5", "0"]
 
 
+def test_axes_of_changes_say_of_what(tmp_path):
+    def change(trial, record):
+        _alive(trial, record)
+        record.header["spec"]["target"] = "margin"
+
+    material = Material(_varied(tmp_path, DEPTHS, change, rows=20))
+    with style.applied():
+        drawn = scatters.scatter(material, "exact", "stationary", material.panels[0].lines)
+        page = overview.figure(material)
+    assert drawn.get_supxlabel() == "Predicted change in test margin"
+    assert drawn.get_supylabel() == "Actual change in test margin"
+    labels = [axes.get_xlabel() for axes in page.get_axes()]
+    assert "Predicted change in test margin" in labels
+    assert not any("test loss" in label for label in labels)
+
+
 def test_a_cell_is_drawn_from_the_pairs_that_agreement_counts(tmp_path):
     def change(trial, record):
         _alive(trial, record)

@@ -180,7 +180,9 @@ def _level(rows: Sequence[Row]) -> list[str]:
     resampled = [(kind, count) for kind, count in kinds.most_common() if kind != "nothing"]
     texts = []
     if resampled and not math.isnan(level := number(rows[0].get("level"))):
-        named = [f"{kind.replace(', ', ' and ')} in {count:,} of {len(rows):,} cells" for kind, count in resampled]
+        named = [
+            f"{' and '.join(kind.rsplit(', ', 1))} in {count:,} of {len(rows):,} cells" for kind, count in resampled
+        ]
         texts.append(f"Intervals: {level:.0f}% crossed bootstrap, resampling {'; '.join(named)}.")
     if kinds["nothing"]:
         texts.append(f"No interval in {kinds['nothing']:,} of {len(rows):,} cells: nothing there is a sample.")

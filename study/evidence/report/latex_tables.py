@@ -62,11 +62,13 @@ def _crossed(experiment: Experiment, rows: Sequence[Row], courses: Courses, axis
     values = sorted(courses.paths[axis], key=lambda given: (given is None, 0 if isinstance(given, str) else given))
     body: list[list[str]] = []
     for part in cell_rows.series(rows):
-        body.append([rf"\multicolumn{{{len(values) + 1}}}{{l}}{{\emph{{{escaped(part.name)}}}}}"])
-        for name, own in courses.settings(part).items():
+        title, settings = rf"\emph{{{escaped(part.name)}}}", courses.settings(part)
+        if list(settings) != [""]:
+            body.append([rf"\multicolumn{{{len(values) + 1}}}{{l}}{{{title}}}"])
+        for name, own in settings.items():
             found = {wording.value(row[axis]): row for row in own}
             lines = list(zip(*(_stacked(found.get(given), metric) for given in values), strict=True))
-            names = [rf"\quad {_words(name)}", *[""] * len(lines)]
+            names = [rf"\quad {_words(name)}" if name else title, *[""] * len(lines)]
             body += [[name, *entries] for name, entries in zip(names, lines, strict=False) if any(entries)]
     label = rf"\multicolumn{{{len(values)}}}{{c}}{{{_words(wording.axis_label(axis))}}}"
     heads = [["", label], ["", *(_words(courses.value(axis, {axis: given})) for given in values)]]
