@@ -38,7 +38,11 @@ class Scenario:
     minima: int = 0
 
     def __str__(self) -> str:
-        notes = [self.effects, *(["fixed rows"] if self.fixed else []), *([f"{self.minima} minima"] * bool(self.minima))]
+        notes = [
+            self.effects,
+            *(["fixed rows"] if self.fixed else []),
+            *([f"{self.minima} minima"] * bool(self.minima)),
+        ]
         return f"{self.seeds} seeds x {self.rows} rows, noise {self.noise:g}, {', '.join(notes)}"
 
 
