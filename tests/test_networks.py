@@ -113,7 +113,12 @@ def test_a_users_module_with_rows_of_its_own_and_generic_derivatives(tmp_path):
     assert case.objective.x.dim() == x.dim()
     torch.testing.assert_close(network.outputs(theta, x), mlp.outputs(theta, x))
     torch.testing.assert_close(network.row_gradients(theta, x, pull), mlp.row_gradients(theta, x, pull))
-    torch.testing.assert_close(network.hessian(theta, x, pull, curvature), mlp.hessian(theta, x, pull, curvature))
+    matrix = mlp.hessian(theta, x, pull, curvature)
+    torch.testing.assert_close(network.hessian(theta, x, pull, curvature), matrix)
+    directions = torch.randn(3, 2, mlp.parameters, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(network.products(theta, x, pull, curvature)(directions), directions @ matrix)
+    one = network.products(theta, x[0], pull, curvature)(directions)
+    torch.testing.assert_close(one, mlp.products(theta, x[0], pull, curvature)(directions))
 
 
 def test_factories_of_one_name_in_two_folders_are_two_factories(tmp_path):

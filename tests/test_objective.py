@@ -65,6 +65,21 @@ def test_gauss_newton_is_jacobian_curvature_jacobian(task, compiled, monkeypatch
 
 
 @pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("depth", [0, 1, 3])
+@pytest.mark.parametrize("gauss_newton", [False, True])
+@pytest.mark.parametrize("own_rows", [False, True])
+def test_products_are_those_with_the_matrix_in_pieces_of_any_size(task, depth, gauss_newton, own_rows, monkeypatch):
+    case = cases.stack(task, depth, width=4, activation="selu", own_rows=own_rows)
+    generator = torch.Generator().manual_seed(3)
+    directions = torch.randn(len(case.theta), 7, case.theta.shape[1], dtype=torch.float64, generator=generator)
+    expected = directions @ case.objective.hessian(case.theta, case.weights, gauss_newton)
+    for piece in (1, 3 * len(case.theta) * case.objective.rows, 10**6):
+        monkeypatch.setattr("study.compute.objective.PIECE", piece)
+        product = case.objective.hessian_products(case.theta, case.weights, gauss_newton)
+        torch.testing.assert_close(product(directions), expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("depth", [0, 2])
 def test_row_gradients_are_those_of_the_rows_and_sum_to_the_gradient(task, depth):
     case = cases.stack(task, depth, activation="softplus")

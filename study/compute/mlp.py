@@ -2,12 +2,13 @@
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
-from study.compute.networks import Network
+from study.compute.networks import Network, Products
 
 
 class Softplus(nn.Module):
@@ -123,6 +124,26 @@ class Mlp(Network):
                 within = _descend(pulled.mT, weights[m], slopes[m - 1]) + torch.diag_embed(bends[m - 1] * backs[m - 1])
         return total.flatten(1).index_select(1, self._entries.to(theta.device)).view_as(total)
 
+    @torch.no_grad()
+    def products(self, theta: Tensor, x: Tensor, pull: Tensor, curvature: Tensor) -> Products:
+        """Pearlmutter's R{·} (1994): with R{a_k} = U_k h_{k−1} + u_k + W_k R{h_{k−1}} along a direction (U, u),
+
+        R{δ_k} = (W_{k+1}ᵀR{δ_{k+1}} + U_{k+1}ᵀδ_{k+1}) φ'(a_k) + W_{k+1}ᵀδ_{k+1} φ''(a_k) R{a_k}, and for the last layer
+        S R{f}; the product is Σ_i R{δ_k} h_{k−1}ᵀ + δ_k R{h_{k−1}}ᵀ. What does not depend on the direction is computed once.
+        """
+        state = _Evaluated(list(self._layers(theta)), *self._forward(theta, x), curvature, [], [])
+        state.deltas[:], state.backs[:] = self._backward(theta, state.slopes, pull)
+
+        def products(directions: Tensor) -> Tensor:
+            networks, count, _ = directions.shape
+            moved = [
+                (weight.unflatten(0, (networks, count)), bias.unflatten(0, (networks, count)))
+                for weight, bias in self._layers(directions.flatten(0, 1))
+            ]
+            return _products(state, moved)
+
+        return products
+
     @cached_property
     def _entries(self) -> Tensor:
         """Where each entry of the matrix of flat parameters (weights, then bias, of a layer) stands among rows of [W | b]."""
@@ -133,6 +154,60 @@ class Mlp(Network):
             start += outputs * (inputs + 1)
         places = torch.cat(order)
         return (places[:, None] * len(places) + places).flatten()
+
+
+@dataclass(frozen=True)
+class _Evaluated:
+    """A stack at its parameters: layers (W, b), inputs h_{k−1} [B, n, i], slopes and bends of the hidden layers, S, δ, W ᵀδ."""
+
+    layers: list[tuple[Tensor, Tensor]]
+    inputs: list[Tensor]
+    slopes: list[Tensor]
+    bends: list[Tensor]
+    curvature: Tensor
+    deltas: list[Tensor]
+    backs: list[Tensor]
+
+
+@torch.no_grad()
+def _products(at: _Evaluated, moved: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """[B, K, P] along directions (U [B, K, o, i], u [B, K, o]) per layer; whatever is a row's own is [B, n, K, ·]."""
+    changes, moved_inputs = _forward_along(at, moved)
+    pieces: list[Tensor] = []
+    delta = torch.einsum("bncd,bnkd->bnkc", at.curvature, changes[-1])
+    for k in range(len(moved) - 1, -1, -1):
+        networks, rows, count, outputs = delta.shape
+        own = (delta.flatten(2).mT @ at.inputs[k]).view(networks, count, outputs, -1)
+        if k:
+            across = at.deltas[k].mT @ moved_inputs[k].flatten(2)
+            own += across.view(networks, outputs, count, -1).transpose(1, 2)
+        pieces = [own.flatten(2), delta.sum(dim=1), *pieces]
+        if k:
+            weight = moved[k][0]
+            pulled = at.deltas[k] @ weight.transpose(1, 2).reshape(networks, outputs, -1)
+            back = (delta.flatten(1, 2) @ at.layers[k][0]).view(networks, rows, count, -1) + pulled.view(
+                networks, rows, count, -1
+            )
+            bent = (at.backs[k - 1] * at.bends[k - 1])[:, :, None] * changes[k - 1]
+            delta = back.mul_(at.slopes[k - 1][:, :, None]).add_(bent)
+    return torch.cat(pieces, dim=2)
+
+
+def _forward_along(at: _Evaluated, moved: list[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
+    """R{a_k} and R{h_{k−1}} of every layer, [B, n, K, ·]; nothing moves the rows themselves."""
+    changes: list[Tensor] = []
+    inputs = [torch.empty(0)]
+    for k, (weight, bias) in enumerate(moved):
+        networks, count, outputs, width = weight.shape
+        change = (at.inputs[k] @ weight.reshape(networks, count * outputs, width).mT).unflatten(2, (count, outputs))
+        change = change + bias[:, None]
+        if k:
+            carried = inputs[k].flatten(1, 2) @ at.layers[k][0].mT
+            change += carried.view_as(change)
+        changes.append(change)
+        if k < len(at.slopes):
+            inputs.append(at.slopes[k][:, :, None] * change)
+    return changes, inputs
 
 
 def _descend(matrix: Tensor, weight: Tensor, slope: Tensor) -> Tensor:

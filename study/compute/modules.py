@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, hessian, jacrev, vmap
+from torch.func import functional_call, grad, hessian, jacrev, jvp, vjp, vmap
 
-from study.compute.networks import Network
+from study.compute.networks import Network, Products
 
 
 class ModuleNetwork(Network):
@@ -47,3 +47,24 @@ class ModuleNetwork(Network):
         jacobian = jacrev(self._call)(theta, x)
         gauss_newton = torch.einsum("ncp,ncd,ndq->pq", jacobian, curvature, jacobian)
         return gauss_newton + hessian(lambda parameters: (self._call(parameters, x) * pull).sum())(theta)
+
+    def products(self, theta: Tensor, x: Tensor, pull: Tensor, curvature: Tensor) -> Products:
+        def one(theta: Tensor, x: Tensor, pull: Tensor, curvature: Tensor, direction: Tensor) -> Tensor:
+            def outputs(parameters: Tensor) -> Tensor:
+                return self._call(parameters, x)
+
+            def pulled(parameters: Tensor) -> Tensor:
+                return (self._call(parameters, x) * pull).sum()
+
+            moved = jvp(outputs, (theta,), (direction,))[1]
+            (gauss_newton,) = vjp(outputs, theta)[1](torch.einsum("ncd,nd->nc", curvature, moved))
+            return gauss_newton + jvp(grad(pulled), (theta,), (direction,))[1]
+
+        along = vmap(one, in_dims=(None, None, None, None, 0))
+        stack = vmap(along, in_dims=(0, 0 if x.dim() == 3 else None, 0, 0, 0))
+
+        @torch.no_grad()
+        def products(directions: Tensor) -> Tensor:
+            return stack(theta, x, pull, curvature, directions)
+
+        return products

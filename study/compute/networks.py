@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+Products = Callable[[Tensor], Tensor]  # directions [B, K, P] to products of a matrix with them, [B, K, P]
+
 
 class Network(ABC):
     """One architecture, evaluated for a stack of parameter vectors at once.
@@ -71,3 +73,7 @@ class Network(ABC):
 
         With v = w ∂L/∂f and S = w ∂²L/∂f² it is the Hessian of Σ w L; with v = 0 it is the Gauss-Newton matrix.
         """
+
+    @abstractmethod
+    def products(self, theta: Tensor, x: Tensor, pull: Tensor, curvature: Tensor) -> Products:
+        """Products of the matrix of `hessian` with directions, without the matrix: O(n) memory per direction and layer."""

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from study.compute import fused
-from study.compute.networks import Network
+from study.compute.networks import Network, Products
 
 CLASSIFICATION, REGRESSION = "classification", "regression"
+PIECE = 16_384  # rows times directions that go through the network together
 
 
 def row_losses(outputs: Tensor, y: Tensor, task: str) -> Tensor:
@@ -112,6 +113,22 @@ class Objective:
             matrix = self._hessian_by_layers(theta, weights, gauss_newton)
         matrix.diagonal(dim1=1, dim2=2).add_(self.decay)
         return matrix
+
+    def hessian_products(self, theta: Tensor, weights: Tensor, gauss_newton: bool = False) -> Products:
+        """v ↦ ∇²J_w v for directions v [B, K, P], or the Gauss-Newton part; the matrix is never formed (Pearlmutter 1994).
+
+        Directions go through the rows in pieces of PIECE numbers per network and layer, so memory stays bounded.
+        """
+        pull, curvature = output_derivatives(self.network.outputs(theta, self.x), self.y, self.task)
+        pull = torch.zeros_like(pull) if gauss_newton else pull * weights[..., None]
+        of_data = self.network.products(theta, self.x, pull, curvature * weights[..., None, None])
+        decay = self.decay[:, None]
+        piece = max(1, PIECE // (len(theta) * self.rows))
+
+        def products(directions: Tensor) -> Tensor:
+            return torch.cat([of_data(some) for some in directions.split(piece, dim=1)], dim=1) + decay * directions
+
+        return products
 
     def _hessian_by_layers(self, theta: Tensor, weights: Tensor, gauss_newton: bool) -> Tensor:
         pull, curvature = output_derivatives(self.network.outputs(theta, self.x), self.y, self.task)

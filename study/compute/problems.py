@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from study import data, factories, signatures
+from study.compute.curvature import Spectrum
 from study.compute.mlp import Mlp
 from study.compute.modules import ModuleNetwork
 from study.compute.networks import Network
@@ -70,6 +71,18 @@ class Fitted:
         """∇²J(θ*), penalty included, [P, P]."""
         return self.problem.objective.hessian(self.theta[None], self.problem.weights)[0]
 
+    def spectrum(self, positions: Tensor, gauss_newton: bool = False) -> Spectrum:
+        """Eigendecomposition of one of the two on the parameters at `positions`: computed once, for every damping."""
+        key = (gauss_newton, bytes(positions.numpy()))
+        if key not in self._spectra:
+            matrix, chosen = self.gauss_newton if gauss_newton else self.hessian, positions.to(self.theta.device)
+            self._spectra[key] = Spectrum.of(matrix[chosen][:, chosen])
+        return self._spectra[key]
+
+    @cached_property
+    def _spectra(self) -> dict[tuple[bool, bytes], Spectrum]:
+        return {}
+
     @cached_property
     def gauss_newton(self) -> Tensor:
         """The Gauss-Newton part of ∇²J(θ*), penalty included, [P, P]."""
@@ -116,9 +129,14 @@ def check(trial: Trial) -> None:
     built = problem(trial)
     for estimator in built.settings.estimators:
         try:
-            built.network.positions(estimator.parameters)
+            size = len(built.network.positions(estimator.parameters))
         except ValueError as error:
             raise StudyError(f"estimators.{estimator.name}.parameters: {error}") from None
+        rank = getattr(estimator, "rank", 0)
+        if rank >= size:
+            raise StudyError(
+                f"estimators.{estimator.name}.rank = {rank}: a matrix of {size} parameters is meant; at most {size - 1}"
+            )
 
 
 def _check_outputs(kind: str, built: Network, x: Tensor, outputs: int) -> None:

@@ -196,7 +196,11 @@ def _base(run: Run) -> dict[str, Any]:
 
 
 def _predicted(name: str, fitted: Fitted, prediction: Prediction) -> dict[str, np.ndarray]:
-    """Predicted change, its plug-in L_t(θ* + Δθ) − L_t(θ*), and ‖Δθ‖."""
+    """Predicted change, its plug-in L_t(θ* + Δθ) − L_t(θ*), and ‖Δθ‖: NaN where an estimator knows no Δθ."""
+    if prediction.change is None:
+        delta = prediction.delta.cpu().numpy()
+        unknown = {"plugin": np.full_like(delta, np.nan), "predicted_norm": np.full(len(delta), np.nan)}
+        return {f"{kind}/{name}": values for kind, values in {"predicted": delta, **unknown}.items()}
     moved = fitted.theta + prediction.change
     plugin = torch.cat([fitted.target.values(some) for some in moved.split(256)]) - fitted.target.values(
         fitted.theta[None]

@@ -1,13 +1,18 @@
 """Specs: the schema of an experiment, its sweeps and overrides, and one clear message for whatever is wrong with it."""
 
 from study.specs.schema import (
+    Arnoldi,
+    Cg,
     ChosenRows,
     Cold,
     Data,
     Exact,
     Ggn,
     Identity,
+    Lissa,
     Model,
+    NewtonStep,
+    Nystrom,
     Points,
     Settings,
     Spec,
@@ -17,13 +22,18 @@ from study.specs.schema import (
 )
 
 __all__ = [
+    "Arnoldi",
+    "Cg",
     "ChosenRows",
     "Cold",
     "Data",
     "Exact",
     "Ggn",
     "Identity",
+    "Lissa",
     "Model",
+    "NewtonStep",
+    "Nystrom",
     "Points",
     "Settings",
     "Spec",

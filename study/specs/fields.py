@@ -70,6 +70,7 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=100)]
 ParameterNames = Annotated[list[str], Field(min_length=1), AfterValidator(distinct)]
+Matrix = Literal["hessian", "gauss_newton"]
 Parameters = Annotated[
     Annotated[Literal["all", "last_layer"], Tag("<word>")] | Annotated[ParameterNames, Tag("<other>")],
     Discriminator(_word_or_other),

@@ -16,6 +16,7 @@ from study.specs.fields import (
     BatchSize,
     Count,
     DataName,
+    Matrix,
     ModelKind,
     Name,
     NotNegative,
@@ -197,6 +198,67 @@ class Identity(Table):
     parameters: Parameters = "all"
 
 
+class Cg(Table):
+    """`kind = "cg"`: conjugate gradients on the matrix plus `damping`, for each chosen test point, by products alone."""
+
+    kind: Literal["cg"] = "cg"
+    name: Name = Field(default_factory=_own_kind)
+    matrix: Matrix = "hessian"
+    damping: NotNegative = 0.0
+    tolerance: Positive = 1e-10
+    max_iterations: Count = 1000
+    parameters: Parameters = "all"
+
+
+class Lissa(Table):
+    """`kind = "lissa"`: `depth` steps of h ← v + (1 − damping) h − Ĥh/scale on random rows, `repeats` times."""
+
+    kind: Literal["lissa"] = "lissa"
+    name: Name = Field(default_factory=_own_kind)
+    matrix: Matrix = "hessian"
+    depth: Count = 5000
+    repeats: Count = 1
+    batch_size: BatchSize = 1
+    damping: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    scale: Positive = 25.0
+    seed: Seed = 0
+    parameters: Parameters = "all"
+
+
+class Arnoldi(Table):
+    """`kind = "arnoldi"`: the matrix on its `rank` eigenvectors of largest eigenvalue in size, plus `damping`."""
+
+    kind: Literal["arnoldi"] = "arnoldi"
+    name: Name = Field(default_factory=_own_kind)
+    matrix: Matrix = "hessian"
+    rank: Count = 20
+    damping: NotNegative = 0.0
+    seed: Seed = 0
+    parameters: Parameters = "all"
+
+
+class Nystrom(Table):
+    """`kind = "nystrom"`: the matrix from its products with `rank` random directions, plus `damping`."""
+
+    kind: Literal["nystrom"] = "nystrom"
+    name: Name = Field(default_factory=_own_kind)
+    matrix: Matrix = "hessian"
+    rank: Count = 20
+    damping: Positive = 1e-3
+    seed: Seed = 0
+    parameters: Parameters = "all"
+
+
+class NewtonStep(Table):
+    """`kind = "newton_step"`: one Newton step with the Hessian of the objective without the row."""
+
+    kind: Literal["newton_step"] = "newton_step"
+    name: Name = Field(default_factory=_own_kind)
+    parameters: Literal["all"] = "all"
+    tolerance: Positive = 1e-10
+    max_iterations: Count = 200
+
+
 class Warm(Table):
     """`kind = "warm"`: `steps` further steps from the trained parameters, fresh optimiser state."""
 
@@ -220,7 +282,7 @@ class Stationary(Table):
     tolerance: Positive = 1e-9
 
 
-Estimator = Annotated[Exact | Ggn | Identity, Field(discriminator="kind")]
+Estimator = Annotated[Exact | Ggn | Identity | Cg | Lissa | Arnoldi | Nystrom | NewtonStep, Field(discriminator="kind")]
 Protocol = Annotated[Warm | Cold | Stationary, Field(discriminator="kind")]
 
 

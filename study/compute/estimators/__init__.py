@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from study.compute.estimators import exact, ggn, identity
+from study.compute.estimators import cg, exact, ggn, identity, lissa, low_rank, newton_step
 from study.compute.estimators.prediction import Prediction
 from study.compute.problems import Fitted
 
@@ -11,6 +11,11 @@ KINDS: dict[str, Callable[[Fitted, Any], Prediction]] = {
     "exact": exact.predict,
     "ggn": ggn.predict,
     "identity": identity.predict,
+    "cg": cg.predict,
+    "lissa": lissa.predict,
+    "arnoldi": low_rank.arnoldi,
+    "nystrom": low_rank.nystrom,
+    "newton_step": newton_step.predict,
 }
 
 

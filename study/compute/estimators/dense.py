@@ -1,26 +1,27 @@
 """Predictions from a dense curvature matrix by its eigendecomposition; exact and ggn differ only in the matrix."""
 
 import torch
-from torch import Tensor
 
-from study.compute.curvature import Spectrum
 from study.compute.estimators.prediction import Prediction
 from study.compute.problems import Fitted
+from study.specs import Exact, Ggn
 
 
-def predict(fitted: Fitted, matrix: Tensor, damping: float, positions: Tensor) -> Prediction:
-    """Δθ_i = −(M + δI)⁻¹ Σ_j Δw_j ∇L(z_j) on the parameters at `positions`, zero elsewhere.
+def predict(fitted: Fitted, settings: Exact | Ggn, gauss_newton: bool) -> Prediction:
+    """Δθ_i = −(M + δI)⁻¹ Σ_j Δw_j ∇L(z_j) on the chosen parameters, zero elsewhere; M is H, or its Gauss-Newton part.
 
-    matrix: M [P, P]. Nothing is hidden: negative eigenvalues are kept and flagged "indefinite", dropped directions are
-    flagged "singular", and the largest relative residual over the rows is recorded.
+    Nothing is hidden: negative eigenvalues are kept and flagged "indefinite", dropped directions are flagged "singular",
+    and the largest relative residual over the rows is recorded.
     """
-    positions = positions.to(matrix.device)
-    chosen, pull = matrix[positions][:, positions], fitted.pull[:, positions]
-    spectrum = Spectrum.of(chosen)
+    positions = fitted.problem.network.positions(settings.parameters)
+    spectrum = fitted.spectrum(positions, gauss_newton)
+    positions, damping = positions.to(fitted.theta.device), settings.damping
+    matrix = (fitted.gauss_newton if gauss_newton else fitted.hessian)[positions][:, positions]
+    pull = fitted.pull[:, positions]
     solution = -spectrum.solve(pull, damping)
     change = torch.zeros_like(fitted.pull)
     change[:, positions] = solution
-    residual = (solution @ chosen + damping * solution + pull).norm(dim=1) / pull.norm(dim=1)
+    residual = (solution @ matrix + damping * solution + pull).norm(dim=1) / pull.norm(dim=1)
     evidence = {
         **spectrum.evidence(damping),
         "residual": residual.nan_to_num(0.0).max().item(),
@@ -34,4 +35,4 @@ def predict(fitted: Fitted, matrix: Tensor, damping: float, positions: Tensor) -
         )
         if count
     ]
-    return Prediction(change, change @ fitted.test_gradients.T, evidence, flags)
+    return Prediction(change, change @ fitted.test_gradients.T, {**evidence}, flags)

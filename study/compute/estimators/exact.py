@@ -11,5 +11,4 @@ def predict(fitted: Fitted, settings: Exact) -> Prediction:
 
     Under `renormalise` the right-hand side is the general one, −(H + δI)⁻¹ Σ_j Δw_j ∇L(z_j).
     """
-    positions = fitted.problem.network.positions(settings.parameters)
-    return dense.predict(fitted, fitted.hessian, settings.damping, positions)
+    return dense.predict(fitted, settings, gauss_newton=False)

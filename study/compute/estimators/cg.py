@@ -1,0 +1,31 @@
+"""`cg`: conjugate gradients for every chosen test point at once."""
+
+from study.compute.estimators.prediction import Prediction
+from study.compute.estimators.through_tests import System
+from study.compute.problems import Fitted
+from study.compute.solvers import conjugate_gradients
+from study.specs import Cg
+
+
+def predict(fitted: Fitted, settings: Cg) -> Prediction:
+    """Δ_it = (1/n)∇L(z_i)ᵀs_t with (M + δI)s_t = ∇L_t by conjugate gradients (Martens 2010; Koh & Liang 2017, section 3).
+
+    M is the Hessian, penalty included, or its Gauss-Newton part, known by its products only. Where negative curvature is met
+    the solve stops at the last iterate before it and the flag is "negative_curvature"; "unconverged" where the residual,
+    computed anew at the end, is above the tolerance.
+    """
+    system = System.of(fitted, settings.matrix, settings.parameters)
+    found = conjugate_gradients(
+        lambda directions, _: system.products(directions, settings.damping),
+        system.right,
+        settings.tolerance,
+        settings.max_iterations,
+    )
+    evidence = {
+        "iterations": int(found.iterations.max()),
+        "negative_curvature_met": int(found.negative_curvature.sum()),
+    }
+    # rounding keeps the true residual a little above the recursive one, which is what stops the iteration
+    unconverged = bool((found.residual > 10 * settings.tolerance).any() | found.residual.isnan().any())
+    flags = ["negative_curvature"] * bool(evidence["negative_curvature_met"]) + ["unconverged"] * unconverged
+    return system.prediction(found.x, settings.damping, {**evidence}, flags)

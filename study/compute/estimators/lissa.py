@@ -1,0 +1,92 @@
+"""`lissa`: the inverse as a recursion on random rows (Agarwal, Bullins & Hazan 2017), with what it hides made plain."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from study.compute.estimators.prediction import Prediction
+from study.compute.estimators.through_tests import System
+from study.compute.networks import Products
+from study.compute.problems import Fitted
+from study.specs import Lissa
+
+KEPT = 20  # iterate norms, at depths evenly spread on a logarithmic scale
+
+
+def predict(fitted: Fitted, settings: Lissa) -> Prediction:
+    """h_0 = v, h_j = v + (1 − d) h_{j−1} − Ĥ_j h_{j−1}/s with Ĥ_j on B rows drawn anew (with replacement), s_t ≈ mean_r h_J/s.
+
+    Its fixed point is (H + d·s·I)⁻¹v: `damping` in the evidence is this *effective* one, to which stopping at depth J adds
+    about `truncation_damping` = s/J. All test points and repeats go through the recursion together; repeats differ in their
+    rows, which do not depend on the test points. spread: of single repeats about their mean, relative to it. growth:
+    ‖h_J‖ over the (J + 1)‖v‖ that no contraction can exceed: above 1 the recursion "diverged".
+    """
+    system = System.of(fitted, settings.matrix, settings.parameters)
+    walk = _walk(system, settings)
+    solution = walk.ends / settings.scale
+    mean = solution.mean(dim=0)
+    effective = settings.damping * settings.scale
+    spread = (solution - mean).square().sum(dim=2).mean(dim=0).sqrt() / mean.norm(dim=1)
+    evidence = {
+        "truncation_damping": settings.scale / settings.depth,
+        "spread": spread.max().item() if settings.repeats > 1 else float("nan"),
+        "growth": walk.growth,
+        "norm_depths": [float(depth) for depth in walk.depths],
+        "norms": walk.norms,
+    }
+    diverged = not walk.growth <= 1.0
+    return system.prediction(mean, effective, {**evidence}, ["diverged"] * diverged)
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """ends: h_J [repeats, T, p]; norms: largest ‖h‖/‖v‖ over repeats and test points at some depths; growth: see `predict`."""
+
+    ends: Tensor
+    depths: list[int]
+    norms: list[float]
+    growth: float
+
+
+@torch.no_grad()
+def _walk(system: System, settings: Lissa) -> _Walk:
+    right = system.right
+    h = right.expand(settings.repeats, *right.shape).clone()
+    size = right.norm(dim=1).clamp(min=torch.finfo(right.dtype).tiny)
+    kept = sorted({round(depth) for depth in np.geomspace(1, settings.depth, KEPT)})
+    norms = []
+    for depth, product in zip(range(1, settings.depth + 1), _batches(system, settings), strict=False):
+        h = right + (1 - settings.damping) * h - product(h) / settings.scale
+        if depth in kept:
+            norms.append((h.norm(dim=2) / size).max().item())
+    return _Walk(h, kept, norms, norms[-1] / (settings.depth + 1))
+
+
+def _batches(system: System, settings: Lissa) -> Iterator[Products]:
+    """For every depth, h ↦ Ĥh for h [repeats, T, p], on rows that each repeat draws for itself."""
+    fitted, objective = system.fitted, system.fitted.problem.objective
+    if settings.batch_size == "full":
+        yield from repeat(lambda h: system.products(h.flatten(0, 1)).view_as(h))
+        return
+    rows = _rows(objective.rows, settings).to(fitted.theta.device)
+    thetas = fitted.theta.expand(settings.repeats, -1)
+    weights = torch.full_like(rows[0], 1 / rows.shape[2], dtype=thetas.dtype)
+    for chosen in rows:
+        product = objective.batch(chosen).hessian_products(thetas, weights, system.gauss_newton)
+        yield partial(_on_batch, system, product)
+
+
+def _on_batch(system: System, product: Products, h: Tensor) -> Tensor:
+    return system.restricted(product(system.embedded(h)))
+
+
+def _rows(n: int, settings: Lissa) -> Tensor:
+    """[depth, repeats, B]: each repeat has a generator of its own, so that more repeats leave the first ones as they are."""
+    size = min(int(settings.batch_size), n)
+    generators = [np.random.default_rng([settings.seed, number]) for number in range(settings.repeats)]
+    return torch.as_tensor(np.stack([g.integers(n, size=(settings.depth, size)) for g in generators], axis=1))

@@ -1,0 +1,77 @@
+"""Predictions from a matrix of low rank; arnoldi and nystrom differ in how they find it."""
+
+import numpy as np
+import torch
+from scipy.sparse.linalg import LinearOperator, eigsh
+from torch import Tensor
+
+from study.compute.estimators.prediction import Prediction
+from study.compute.estimators.through_tests import DENSE, System
+from study.compute.problems import Fitted
+from study.specs import Arnoldi, Nystrom
+
+
+def arnoldi(fitted: Fitted, settings: Arnoldi) -> Prediction:
+    """s_t = U (diag μ + δI)⁻¹ Uᵀ∇L_t with the r eigenpairs of largest |μ| (Schioppa et al. 2022, by ARPACK).
+
+    What of ∇L_t lies outside U is dropped: captured_gradient is the smallest ‖UᵀL_t‖²/‖∇L_t‖², captured_spectrum
+    Σ|μ_kept|/Σ|μ| (NaN where the matrix is too large to know). Negative μ are kept, and flagged "indefinite".
+    """
+    system = System.of(fitted, settings.matrix, settings.parameters)
+    size = len(system.positions)
+    start = np.random.default_rng(settings.seed).normal(size=size)
+    operator = LinearOperator((size, size), matvec=lambda v: _numpy_product(system, v), dtype=np.float64)
+    if not torch.isfinite(fitted.theta).all():
+        return system.undefined(settings.damping)
+    found = eigsh(operator, k=settings.rank, which="LM", v0=start)
+    values, vectors = (torch.as_tensor(part, device=system.right.device) for part in found)
+    inside = system.right @ vectors
+    solution = (inside / (values + settings.damping)) @ vectors.T
+    captured = (inside.square().sum(dim=1) / system.right.square().sum(dim=1)).nan_to_num(1.0)
+    evidence = {
+        "rank": settings.rank,
+        "captured_gradient": captured.min().item(),
+        "captured_spectrum": _share(system, values),
+        "smallest_kept": values.abs().min().item(),
+        "negative_eigenvalues": int((values < 0).sum()),
+    }
+    indefinite = bool((values + settings.damping <= 0).any())
+    return system.prediction(solution, settings.damping, {**evidence}, ["indefinite"] * indefinite)
+
+
+def nystrom(fitted: Fitted, settings: Nystrom) -> Prediction:
+    """s_t = (Ĥ + δI)⁻¹∇L_t with Ĥ = (HΩ)(ΩᵀHΩ)⁺(HΩ)ᵀ for r random orthonormal directions Ω (Frangella, Tropp & Udell 2023).
+
+    By Woodbury's identity. Outside the r directions the matrix counts as δI alone, so δ must be above 0. captured_spectrum:
+    tr Ĥ/Σ|μ| (NaN where the matrix is too large to know). A negative part is kept, and flagged "indefinite".
+    """
+    system = System.of(fitted, settings.matrix, settings.parameters)
+    drawn = np.random.default_rng(settings.seed).normal(size=(len(system.positions), settings.rank))
+    directions = torch.as_tensor(np.linalg.qr(drawn)[0], device=system.right.device)
+    images = system.products(directions.T.contiguous()).T
+    if not torch.isfinite(images).all():
+        return system.undefined(settings.damping)
+    values, vectors = torch.linalg.eigh((directions.T @ images + images.T @ directions) / 2)
+    kept = values.abs() > settings.rank * torch.finfo(values.dtype).eps * values.abs().max()
+    tall, core = images @ vectors[:, kept], values[kept]
+    inner = settings.damping * torch.diag(core) + tall.T @ tall
+    solution = (system.right - (tall @ torch.linalg.solve(inner, tall.T @ system.right.T)).T) / settings.damping
+    evidence = {
+        "rank": settings.rank,
+        "kept_directions": int(kept.sum()),
+        "captured_spectrum": _share(system, tall.square().sum(dim=0) / core),
+        "negative_eigenvalues": int((core < 0).sum()),
+    }
+    return system.prediction(solution, settings.damping, {**evidence}, ["indefinite"] * bool((core < 0).any()))
+
+
+def _numpy_product(system: System, vector: np.ndarray) -> np.ndarray:
+    direction = torch.as_tensor(vector.reshape(1, -1), dtype=torch.float64, device=system.right.device)
+    return system.products(direction)[0].cpu().numpy()
+
+
+def _share(system: System, values: Tensor) -> float:
+    if len(system.positions) > DENSE:
+        return float("nan")
+    every = system.fitted.spectrum(system.positions, system.gauss_newton).values
+    return (values.abs().sum() / every.abs().sum()).item()

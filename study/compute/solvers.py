@@ -1,0 +1,66 @@
+"""Linear solves with a matrix that is known by its products only, many right-hand sides at once, each with its evidence."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Product = Callable[[Tensor, Tensor], Tensor]  # of directions [k, P] and which of the K systems they belong to [k]
+
+
+@dataclass(frozen=True)
+class Solution:
+    """x [K, P] with, per right-hand side [K]: ‖b − Ax‖/‖b‖ computed anew at the end, iterations, negative curvature met."""
+
+    x: Tensor
+    residual: Tensor
+    iterations: Tensor
+    negative_curvature: Tensor
+
+
+@torch.no_grad()
+def conjugate_gradients(
+    product: Product, right: Tensor, tolerance: float, most: int, precondition: Product | None = None
+) -> Solution:
+    """Solve A_k x_k = b_k for the rows b_k of `right` [K, P] to ‖r‖ ≤ tolerance ‖b‖ (Hestenes & Stiefel 1952).
+
+    Systems leave the stack as they converge. Where a direction p of negative curvature, pᵀAp ≤ 0, is met, the system has no
+    minimum to go to: x stays at the last iterate before it (Steihaug 1983), and the solution says so.
+    """
+    x, rest, left = torch.zeros_like(right), right.clone(), torch.arange(len(right), device=right.device)
+    iterations = torch.zeros(len(right), dtype=torch.int64, device=right.device)
+    negative = torch.zeros(len(right), dtype=torch.bool, device=right.device)
+    goal = tolerance * right.norm(dim=1)
+    left = left[rest.norm(dim=1) > goal]
+    prepared = _prepared(precondition, rest[left], left)
+    direction, size = prepared, (rest[left] * prepared).sum(dim=1)
+    for _ in range(most):
+        if not len(left):
+            break
+        image = product(direction, left)
+        bend = (direction * image).sum(dim=1)
+        upward = bend > 0  # NaN is not
+        negative[left[~upward]] = True
+        left, direction, image, size, bend = (part[upward] for part in (left, direction, image, size, bend))
+        step = (size / bend)[:, None]
+        x[left] += step * direction
+        rest[left] -= step * image
+        iterations[left] += 1
+        going = rest[left].norm(dim=1) > goal[left]
+        left, direction, size = left[going], direction[going], size[going]
+        prepared = _prepared(precondition, rest[left], left)
+        following = (rest[left] * prepared).sum(dim=1)
+        direction, size = prepared + (following / size)[:, None] * direction, following
+    return Solution(x, relative_residual(product, x, right), iterations, negative)
+
+
+def relative_residual(product: Product, x: Tensor, right: Tensor) -> Tensor:
+    """‖b − Ax‖/‖b‖ [K], 0 where b = 0 and x = 0."""
+    every = torch.arange(len(right), device=right.device)
+    rest, size = (right - product(x, every)).norm(dim=1), right.norm(dim=1)
+    return torch.where(rest == 0, 0.0, rest / size)
+
+
+def _prepared(precondition: Product | None, rest: Tensor, which: Tensor) -> Tensor:
+    return rest if precondition is None else precondition(rest, which)

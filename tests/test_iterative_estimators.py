@@ -1,0 +1,234 @@
+"""cg, lissa, arnoldi, nystrom and newton_step against the dense answer, and their certificates where they must fail."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from study.compute import estimators
+from study.compute.problems import Fitted, check
+from study.compute.trial import run_unit
+from study.errors import StudyError
+from study.evidence.store import Store
+from study.evidence.tables import Tables
+from study.records import Record
+from study.specs import Arnoldi, Cg, Exact, Ggn, Lissa, NewtonStep, Nystrom
+from study.trials import load
+from tests import cases
+
+POLISHED = {"training.polish": True, "training.weight_decay": 0.05}
+SETTINGS = (Cg(), Lissa(depth=50, batch_size=4), Arnoldi(rank=5), Nystrom(rank=5), NewtonStep())
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    return cases.fitted(tmp_path_factory.mktemp("case"), POLISHED)
+
+
+@pytest.fixture(scope="module")
+def indefinite(tmp_path_factory):
+    trained = cases.fitted(tmp_path_factory.mktemp("case"), {"training.steps": 1, "training.weight_decay": 1e-4})
+    return Fitted(trained.problem, 2 * trained.problem.network.initial(1), trained.target)
+
+
+def solved(fitted, damping=0.0, gauss_newton=False):
+    """H⁻¹∇L_t [T, P] by NumPy."""
+    matrix = (fitted.gauss_newton if gauss_newton else fitted.hessian).numpy()
+    return np.linalg.solve(matrix + damping * np.eye(len(matrix)), fitted.test_gradients.numpy().T).T
+
+
+def distance(fitted, delta, damping=0.0):
+    """Of predicted changes from those with the dense solutions, relative to the largest."""
+    expected = -fitted.pull.numpy() @ solved(fitted, damping).T
+    return np.abs(delta.numpy() - expected).max() / np.abs(expected).max()
+
+
+class TestCg:
+    @pytest.mark.parametrize("damping", [0.0, 0.1])
+    @pytest.mark.parametrize("parameters", ["all", "last_layer"])
+    def test_it_is_the_dense_answer_at_its_tolerance(self, fitted, damping, parameters):
+        found = estimators.predict(fitted, Cg(damping=damping, tolerance=1e-11, parameters=parameters))
+        exact = estimators.predict(fitted, Exact(damping=damping, parameters=parameters))
+        torch.testing.assert_close(found.delta, exact.delta, rtol=1e-8, atol=1e-12)
+        assert found.flags == []
+        assert found.evidence["residual"] < 1e-10
+        assert (found.evidence["distance_from_exact"] < 1e-8) == (damping == 0)
+
+    def test_the_gauss_newton_matrix_gives_ggn(self, fitted):
+        found = estimators.predict(fitted, Cg(matrix="gauss_newton", tolerance=1e-11))
+        torch.testing.assert_close(found.delta, estimators.predict(fitted, Ggn()).delta, rtol=1e-8, atol=1e-12)
+        assert found.evidence["distance_from_exact"] > 1e-3
+
+    def test_a_test_point_has_the_same_answer_in_any_company(self, fitted):
+        whole = estimators.predict(fitted, Cg()).delta
+        for chosen in ([2], [2, 0]):
+            some = replace(fitted, target=fitted.target.rows(torch.tensor(chosen)))
+            torch.testing.assert_close(estimators.predict(some, Cg()).delta, whole[:, chosen], rtol=1e-7, atol=1e-12)
+
+    def test_negative_curvature_is_met_until_damped(self, indefinite):
+        found = estimators.predict(indefinite, Cg())
+        assert "negative_curvature" in found.flags
+        assert found.evidence["negative_curvature_met"] > 0
+        smallest = np.linalg.eigvalsh(indefinite.hessian.numpy())[0]
+        assert estimators.predict(indefinite, Cg(damping=1.5 * abs(smallest))).flags == []
+
+    def test_too_few_iterations_are_said(self, fitted):
+        found = estimators.predict(fitted, Cg(max_iterations=2))
+        assert found.flags == ["unconverged"]
+        assert found.evidence["residual"] > 1e-3
+        assert found.evidence["distance_from_exact"] > 1e-3
+
+
+class TestLissa:
+    def test_its_fixed_point_is_the_solve_with_the_effective_damping(self, fitted):
+        settings = Lissa(batch_size="full", damping=0.01, scale=8.0, depth=3000)
+        found = estimators.predict(fitted, settings)
+        assert found.evidence["damping"] == pytest.approx(0.08)
+        assert distance(fitted, found.delta, 0.08) < 1e-8
+        assert distance(fitted, found.delta) > 1e-2
+        assert found.evidence["residual"] < 1e-8
+        assert found.evidence["truncation_damping"] == pytest.approx(8 / 3000)
+        assert found.flags == []
+
+    def test_stopping_early_is_like_a_damping_of_scale_over_depth(self, fitted):
+        errors = [
+            distance(fitted, estimators.predict(fitted, Lissa(batch_size="full", scale=8.0, depth=depth)).delta)
+            for depth in (10, 100, 2000)
+        ]
+        assert errors[0] > 0.05
+        assert errors[0] > errors[1] > errors[2]
+        assert errors[2] < 1e-3
+
+    def test_it_is_the_recursion_on_the_very_rows_drawn(self, fitted):
+        settings = Lissa(batch_size=3, damping=0.02, scale=20.0, depth=6, repeats=2, seed=5)
+        objective, ends = fitted.problem.objective, []
+        for number in range(2):
+            rows = np.random.default_rng([5, number]).integers(objective.rows, size=(6, 3))
+            h = fitted.test_gradients
+            for chosen in torch.as_tensor(rows):
+                weights = torch.full((1, 3), 1 / 3, dtype=torch.float64)
+                hessian = objective.batch(chosen[None]).hessian(fitted.theta[None], weights)[0]
+                h = fitted.test_gradients + 0.98 * h - h @ hessian / 20.0
+            ends.append(h / 20.0)
+        expected = -(fitted.pull @ torch.stack(ends).mean(dim=0).T)
+        found = estimators.predict(fitted, settings)
+        torch.testing.assert_close(found.delta, expected, rtol=1e-9, atol=1e-14)
+        spread = (torch.stack(ends) - torch.stack(ends).mean(dim=0)).square().sum(dim=2).mean(dim=0).sqrt()
+        relative = spread / torch.stack(ends).mean(dim=0).norm(dim=1)
+        assert found.evidence["spread"] == pytest.approx(relative.max().item())
+
+    def test_single_rows_and_many_repeats_come_near(self, fitted):
+        found = estimators.predict(fitted, Lissa(depth=3000, repeats=20, scale=60.0))
+        assert distance(fitted, found.delta) < 0.3
+        assert 0 < found.evidence["spread"] < 1
+        one = estimators.predict(fitted, Lissa(depth=3000, repeats=1, scale=60.0))
+        assert np.isnan(one.evidence["spread"])
+
+    def test_divergence_is_proved_by_its_norms(self, fitted):
+        top = np.linalg.eigvalsh(fitted.hessian.numpy())[-1]
+        found = estimators.predict(fitted, Lissa(batch_size="full", scale=0.4 * top, depth=60))
+        assert found.flags == ["diverged"]
+        assert found.evidence["growth"] > 1
+        assert found.evidence["norms"][-1] > found.evidence["norms"][0]
+        assert len(found.evidence["norms"]) == len(found.evidence["norm_depths"])
+        never = estimators.predict(fitted, Lissa(batch_size="full", scale=0.4 * top, depth=4000))
+        assert never.flags == ["diverged"]  # nothing finite is left
+
+    def test_rows_are_drawn_alike_for_any_test_points(self, fitted):
+        whole = estimators.predict(fitted, Lissa(depth=20, batch_size=4, repeats=2)).delta
+        some = replace(fitted, target=fitted.target.rows(torch.tensor([2])))
+        alone = estimators.predict(some, Lissa(depth=20, batch_size=4, repeats=2)).delta
+        torch.testing.assert_close(alone, whole[:, [2]], rtol=1e-10, atol=1e-16)
+
+
+class TestLowRank:
+    def test_all_but_one_eigenvector_lack_only_the_last(self, fitted):
+        size = len(fitted.theta)
+        found = estimators.predict(fitted, Arnoldi(rank=size - 1))
+        values, vectors = np.linalg.eigh(fitted.hessian.numpy())
+        inside = fitted.test_gradients.numpy() @ vectors[:, 1:]
+        expected = -fitted.pull.numpy() @ ((inside / values[1:]) @ vectors[:, 1:].T).T
+        np.testing.assert_allclose(found.delta, expected, rtol=1e-7, atol=1e-11)
+        assert found.evidence["captured_spectrum"] == pytest.approx(1 - values[0] / values.sum())
+        shares = (inside**2).sum(axis=1) / fitted.test_gradients.square().sum(dim=1).numpy()
+        assert found.evidence["captured_gradient"] == pytest.approx(shares.min())
+
+    def test_a_higher_rank_leaves_less(self, fitted):
+        residuals = [estimators.predict(fitted, Arnoldi(rank=r)).evidence["residual"] for r in (2, 8, 20)]
+        assert residuals[0] > residuals[1] > residuals[2] > 0
+
+    def test_nystrom_with_nearly_all_directions_is_the_damped_solve(self, fitted):
+        size = len(fitted.theta)
+        errors = [
+            distance(fitted, estimators.predict(fitted, Nystrom(rank=r, damping=0.3)).delta, 0.3)
+            for r in (3, size // 2, size)
+        ]
+        assert errors[0] > errors[1] > errors[2]
+        assert errors[2] < 1e-9
+
+    def test_negative_eigenvalues_are_flagged(self, indefinite):
+        size = len(indefinite.theta)
+        assert estimators.predict(indefinite, Arnoldi(rank=size - 1)).flags == ["indefinite"]
+        assert estimators.predict(indefinite, Nystrom(rank=size - 1)).flags == ["indefinite"]
+        assert estimators.predict(indefinite, Arnoldi(rank=size - 1, matrix="gauss_newton")).flags == []
+
+    @pytest.mark.parametrize("kind", ["arnoldi", "nystrom"])
+    def test_more_directions_than_parameters_are_refused(self, tmp_path, kind):
+        [trial] = cases.trials(tmp_path, {"estimators": [{"kind": kind, "rank": 27}]})
+        with pytest.raises(StudyError, match=rf"estimators.{kind}.rank = 27: .* 27 parameters .*at most 26"):
+            check(trial)
+
+
+class TestNewtonStep:
+    @pytest.mark.parametrize("removal", ["zero_weight", "renormalise"])
+    def test_it_is_the_dense_step_without_the_row(self, tmp_path, removal):
+        fitted = cases.fitted(tmp_path, {**POLISHED, "training.steps": 4, "training.polish": False,
+                                         "training.weight_decay": 0.2, "points.removal": removal})  # fmt: skip
+        objective = fitted.problem.objective
+        rows = torch.tensor([0, 3, 77, 110])
+        weights = torch.cat([fitted.problem.weights, fitted.problem.removal_weights(rows)])
+        theta = fitted.theta.expand(len(weights), -1)
+        steps = torch.linalg.solve(objective.hessian(theta, weights), objective.gradient(theta, weights)[1])
+        found = estimators.predict(fitted, NewtonStep(tolerance=1e-12))
+        torch.testing.assert_close(found.change[rows], steps[0] - steps[1:], rtol=1e-7, atol=1e-11)
+        assert found.flags == []
+        assert found.evidence["residual"] < 1e-11
+
+    def test_for_ridge_it_is_the_prediction_over_one_minus_the_leverage(self, tmp_path):
+        fitted = cases.fitted(tmp_path, {"data.name": "diabetes", "data.test_rows": [0, 5], "model.kind": "linear",
+                                         "training.polish": True, "training.weight_decay": 0.03})  # fmt: skip
+        x, _ = cases.rows_of(fitted.problem)
+        leverage = np.einsum("ip,ip->i", x, np.linalg.solve(fitted.hessian.numpy(), x.T).T) / len(x)
+        exact = estimators.predict(fitted, Exact()).change.numpy()
+        found = estimators.predict(fitted, NewtonStep(tolerance=1e-13)).change.numpy()
+        np.testing.assert_allclose(found, exact / (1 - leverage)[:, None], rtol=0, atol=1e-11)
+
+    def test_an_indefinite_hessian_is_said(self, indefinite):
+        assert "indefinite" in estimators.predict(indefinite, NewtonStep()).flags
+
+
+def test_a_network_of_nan_predicts_nan_without_an_exception(fitted):
+    broken = Fitted(fitted.problem, torch.full_like(fitted.theta, torch.nan), fitted.target)
+    for settings in SETTINGS:
+        assert torch.isnan(estimators.predict(broken, settings).delta).all()
+
+
+def test_each_leaves_a_record_that_tables_can_read(tmp_path):
+    kinds = [{"kind": "exact"}, {"kind": "cg"}, {"kind": "lissa", "depth": 200, "batch_size": 8, "repeats": 2},
+             {"kind": "arnoldi", "rank": 10}, {"kind": "nystrom", "rank": 10}, {"kind": "newton_step"}]  # fmt: skip
+    experiment_trials = cases.trials(tmp_path, {**POLISHED, "estimators": kinds})
+    [record] = run_unit(experiment_trials)
+    assert isinstance(record, Record), record
+    store = Store(tmp_path / "results", "case")
+    store.write(record)
+    table = Tables(load(tmp_path / "case.toml"), store).agreement.set_index("estimator")
+    assert table["spearman"].notna().all()
+    assert table.loc["cg", ["norm_spearman", "plugin_spearman"]].isna().all().all()
+    assert (table.loc["cg", "spearman"] > 0.9).all()
+    for kind in ("cg", "lissa", "arnoldi", "nystrom"):
+        assert np.isnan(record.arrays[f"predicted_norm/{kind}"]).all()
+        assert np.isnan(record.arrays[f"plugin/{kind}"]).all()
+        assert record.header["estimators"][kind]["residual"] >= 0
+    np.testing.assert_allclose(record.arrays["predicted/cg"], record.arrays["predicted/exact"], rtol=1e-6, atol=1e-11)
+    assert np.isfinite(record.arrays["plugin/newton_step"]).all()
