@@ -128,12 +128,12 @@ class TestLissa:
     def test_divergence_is_proved_by_its_norms(self, fitted):
         top = np.linalg.eigvalsh(fitted.hessian.numpy())[-1]
         found = estimators.predict(fitted, Lissa(batch_size="full", scale=0.4 * top, depth=60))
-        assert found.flags == ["diverged"]
+        assert found.flags == ["diverged_recursion"]
         assert found.evidence["growth"] > 1
         assert found.evidence["norms"][-1] > found.evidence["norms"][0]
         assert len(found.evidence["norms"]) == len(found.evidence["norm_depths"])
         never = estimators.predict(fitted, Lissa(batch_size="full", scale=0.4 * top, depth=4000))
-        assert never.flags == ["diverged"]  # nothing finite is left
+        assert never.flags == ["diverged_recursion"]  # nothing finite is left
 
     def test_rows_are_drawn_alike_for_any_test_points(self, fitted):
         whole = estimators.predict(fitted, Lissa(depth=20, batch_size=4, repeats=2)).delta

@@ -1,5 +1,6 @@
 """Tables against values taken straight from the records, and everything without torch."""
 
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,7 +16,7 @@ from study.errors import StudyError
 from study.evidence import tables
 from study.evidence.report.headline import headline
 from study.evidence.store import Store
-from study.evidence.tables import Tables, comparisons
+from study.evidence.tables import Tables, comparisons, estimates
 from study.evidence.tables.export import export
 from tests import synthetic
 
@@ -497,7 +498,7 @@ def test_reading_changes_no_evidence_and_tables_rebuild_alike(tmp_path):
     store = synthetic.filled(Store(tmp_path, "synthetic"), experiment)
     before = {path: path.read_bytes() for path in (store.folder / "records").iterdir()}
     written = {path: path.read_bytes() for path in tables.write(experiment, store)}
-    assert [path.name for path in written] == ["trials.csv", "agreement.csv", "cells.csv"]
+    assert [path.name for path in written] == ["trials.csv", "estimates.csv", "agreement.csv", "cells.csv"]
     assert {path: path.read_bytes() for path in tables.write(experiment, store)} == written
     assert {path: path.read_bytes() for path in (store.folder / "records").iterdir()} == before
 
@@ -553,3 +554,28 @@ tables.write(experiment, store), figures.write(experiment, store), headline.head
 def test_evidence_needs_no_torch(tmp_path):
     command = [sys.executable, "-c", BLOCKED, str(tmp_path)]
     subprocess.run(command, check=True, cwd=Path(__file__).parent.parent)
+
+
+def test_estimates_say_how_predictions_were_obtained_and_the_worst_of_every_cell(tmp_path):
+    experiment = synthetic.experiment({"model.depth": [1, 2]}, seeds=2)
+    store = Store(tmp_path, "synthetic")
+    for place, trial in enumerate(experiment.trials):
+        record = synthetic.record(trial, estimators=("exact", "lissa"))
+        record.header["estimators"]["exact"] |= {"residual": 1e-12 * place, "damping": 0.0}
+        own = {"kind": "lissa", "flags": ["diverged_recursion"] * (place == 3), "growth": 0.5 + place,
+               "captured_gradient": 0.1 * place, "norms": [1.0, 2.0], "distance_from_exact": 0.25}  # fmt: skip
+        record.header["estimators"]["lissa"] = own
+        store.write(record)
+    evidence = Tables(experiment, store)
+    table = evidence.estimates
+    assert list(table["estimator"]) == ["exact", "lissa"] * 4
+    assert "norms" not in table
+    assert list(table.columns[3:9]) == ["model.depth", "estimator", "estimator_kind", "flags", "damping", "residual"]
+    assert list(table["growth"].dropna()) == [0.5, 1.5, 2.5, 3.5]
+    worst = estimates.worst(table, ["model.depth"]).set_index(["model.depth", "estimator"])
+    assert worst.loc[(2, "exact"), "residual"] == 3e-12
+    assert worst.loc[(2, "lissa"), ["trials", "flagged", "growth"]].tolist() == [2, 1, 3.5]
+    assert worst.loc[(2, "lissa"), "captured_gradient"] == pytest.approx(0.2)
+    assert math.isnan(worst.loc[(1, "exact"), "growth"])
+    written = evidence.write(tmp_path / "tables")
+    assert "estimates.csv" in {path.name for path in written}

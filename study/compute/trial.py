@@ -5,7 +5,7 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -101,11 +101,18 @@ def _prepare(trial: Trial, p: Problem, theta: Tensor) -> Run:
     chosen = points.test_positions(settings.points, p.split.test_rows, test_losses)
     target = target.rows(torch.as_tensor(chosen, device=theta.device))
     fitted = Fitted(p, theta, target)
-    predictions = {e.name: estimators.predict(fitted, e) for e in settings.estimators}
+    predictions = {e.name: _timed(fitted, e) for e in settings.estimators}
     ranking = predictions[settings.ranked_by].delta
     removed, selected = points.removals(settings.points, _losses(p, theta), ranking.cpu().numpy())
     weights = torch.cat([p.weights, p.removal_weights(torch.as_tensor(removed, device=theta.device))])
     return Run(trial, p, fitted, base, chosen, predictions, removed, selected, weights)
+
+
+def _timed(fitted: Fitted, settings: Any) -> Prediction:
+    """With the seconds it took; what estimators share (Hessian, eigenvectors) counts for the first that needs it."""
+    started = time.perf_counter()
+    found = estimators.predict(fitted, settings)
+    return replace(found, evidence={**found.evidence, "seconds": round(time.perf_counter() - started, 4)})
 
 
 def _losses(p: Problem, theta: Tensor, test: bool = False) -> np.ndarray:

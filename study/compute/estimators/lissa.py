@@ -24,7 +24,7 @@ def predict(fitted: Fitted, settings: Lissa) -> Prediction:
     Its fixed point is (H + d·s·I)⁻¹v: `damping` in the evidence is this *effective* one, to which stopping at depth J adds
     about `truncation_damping` = s/J. All test points and repeats go through the recursion together; repeats differ in their
     rows, which do not depend on the test points. spread: of single repeats about their mean, relative to it. growth:
-    ‖h_J‖ over the (J + 1)‖v‖ that no contraction can exceed: above 1 the recursion "diverged".
+    ‖h_J‖ over the (J + 1)‖v‖ that no contraction can exceed: above 1 it is flagged "diverged_recursion".
     """
     system = System.of(fitted, settings.matrix, settings.parameters)
     walk = _walk(system, settings)
@@ -40,7 +40,7 @@ def predict(fitted: Fitted, settings: Lissa) -> Prediction:
         "norms": walk.norms,
     }
     diverged = not walk.growth <= 1.0
-    return system.prediction(mean, effective, {**evidence}, ["diverged"] * diverged)
+    return system.prediction(mean, effective, {**evidence}, ["diverged_recursion"] * diverged)
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,7 @@ def page(tables: Tables, figures: Iterable[Path] = ()) -> str:
         cells=cell_tables.cells(experiment, tables.cells),
         figures=[_figure(path) for path in _chosen(figures)],
         certificates=displays.certificates(tables),
+        estimators=displays.estimators(tables),
         flags=displays.flags(summaries.flags(readings), sizes),
         sizes=_counted_sizes(sizes),
         trials=displays.trials(tables),

@@ -10,13 +10,32 @@ import pandas as pd
 
 from study.evidence.paths import cell_paths
 from study.evidence.report import cell_rows
-from study.evidence.tables import Tables, summaries
+from study.evidence.tables import Tables, estimates, summaries
 
 MOST_TRIALS = 1000  # rows of the table of trials; beyond it the CSV file is the place to look
 TRIAL_COLUMNS = (
     "protocol", "train_loss", "mean_test_loss", "train_accuracy", "gradient_norm", "smallest_eigenvalue",
     "largest_eigenvalue", "removals", "removals_certified", "removals_flagged", "max_delta_error", "sd_actual", "flags",
 )  # fmt: skip
+
+
+EVIDENCE = {
+    "flagged": "trials of which the estimator raised a flag",
+    "damping": "δ that was added to the matrix; of lissa the effective one, damping times scale",
+    "residual": "largest ‖(M + δI)s − v‖/‖v‖ of the solves, at their own damping",
+    "distance_from_exact": "largest distance of a test point's solution from H⁻¹∇L, undamped and exact, relative to it",
+    "negative_eigenvalues": "most negative eigenvalues of the estimator's matrix",
+    "negative_after_damping": "most eigenvalues that are negative even with the damping",
+    "dropped_directions": "most directions left out as numerically singular",
+    "condition_number": "largest by smallest size of the eigenvalues used",
+    "iterations": "most iterations of any solve",
+    "negative_curvature_met": "most solves that ended where curvature was negative",
+    "truncation_damping": "what stopping early is like: scale over depth, beside the damping",
+    "spread": "of single repeats about their mean, relative to it",
+    "growth": "norm of the last iterate over the largest that a contraction can reach: above 1 the recursion diverges",
+    "captured_gradient": "smallest share of a test gradient, squared, in the kept directions",
+    "captured_spectrum": "smallest share of the matrix's eigenvalues, in size, that the kept directions hold",
+}
 
 
 @dataclass(frozen=True)
@@ -56,6 +75,19 @@ def certificates(tables: Tables) -> Table:
         elif name != "removals":
             columns.append(column(cell_rows.short(name, paths) if name in paths else name, values))
     return Table("Certificates by cell and protocol", *across(columns))
+
+
+def estimators(tables: Tables) -> Table:
+    """How predictions were obtained: of every cell and estimator the worst number over its trials."""
+    paths = cell_paths(tables.experiment.swept_paths)
+    worst = estimates.worst(tables.estimates, paths)
+    names = [str(name) for name in worst if not worst[name].isna().all()]
+    names = [name for name in names if name not in paths or worst[name].nunique(dropna=False) > 1]
+    shown = []
+    for name in names:
+        head, entries = column(label(name, paths), worst[name])
+        shown.append((Column(head.label, head.numeric, EVIDENCE.get(name, "")), entries))
+    return Table("Estimates by cell", *across(shown))
 
 
 def flags(counts: list[summaries.FlagCount], sizes: dict[str, int]) -> Table:

@@ -14,13 +14,19 @@ from study.evidence.readings import Readings
 from study.evidence.store import Store
 from study.evidence.tables import cells as cell_table
 from study.evidence.tables import comparisons
+from study.evidence.tables import estimates as estimate_table
 from study.evidence.tables import pairs as pair_table
 from study.evidence.tables import trials as trial_table
 
 if TYPE_CHECKING:
     from study.trials import Experiment
 
-WRITTEN = ("trials", "agreement", "cells")  # pairs are many: `study export` writes them where they are wanted
+WRITTEN = (
+    "trials",
+    "estimates",
+    "agreement",
+    "cells",
+)  # pairs are many: `study export` writes them where they are wanted
 
 
 class Tables:
@@ -46,6 +52,10 @@ class Tables:
     @cached_property
     def trials(self) -> pd.DataFrame:
         return trial_table.build(self.readings)
+
+    @cached_property
+    def estimates(self) -> pd.DataFrame:
+        return estimate_table.build(self.readings)
 
     @cached_property
     def agreement(self) -> pd.DataFrame:
