@@ -604,3 +604,13 @@ def test_a_plan_names_the_protocols_of_each_trial(tmp_path):
     assert list(sweep.plan["protocol"]) == ["warm", "warm", "cold"]
     assert sweep.planned("warm", {"model.depth": 2})
     assert not sweep.planned("cold", {"model.depth": 2})
+
+
+def test_estimators_that_know_no_change_of_parameters_are_left_out_of_its_figure(tmp_path):
+    def change(trial, record):
+        _alive(trial, record)
+        record.arrays["predicted_norm/cg"] = np.full(20, np.nan)
+
+    material = Material(_varied(tmp_path, DEPTHS, change, rows=20, estimators=("exact", "cg")))
+    handles = norms.draw_norms(material, Figure().subplots(), material.panels[0], material.panels[0].lines)
+    assert [handle.get_label() for handle in handles] == ["predicted (exact)", "actual (stationary)"]
