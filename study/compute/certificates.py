@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from study.compute.curvature import positive_definite, solve_definite
+from study.compute.curvature import formed, positive_definite, solve_definite
 from study.compute.newton import together
 from study.compute.objective import Objective, Target
 
@@ -43,6 +43,22 @@ def certify(objective: Objective, theta: Tensor, weights: Tensor, target: Target
     Another basin: ‖θ − θ_null‖ over ten times the first-order ‖H_null⁻¹(∇J_w − ∇J_null)(θ_null)‖, or segment_excess > 1e-6.
     """
     gradient = objective.gradient(theta, weights)[1]
+    is_definite, shift, solution = _curvature(objective, theta, weights, gradient)
+    delta_error = target.along(theta, solution).abs()
+    norm = gradient.norm(dim=1)
+    excess = _segment_excess(objective, theta, weights)
+    far = (theta - theta[:1]).norm(dim=1) > FAR * _predicted_norm(objective, theta[:1], weights)
+    certified = (norm <= tolerance) & is_definite & (delta_error <= DELTA_TOLERANCE).all(dim=1)
+    another = (far | (excess > SEGMENT_TOLERANCE)) & (torch.arange(len(theta), device=theta.device) > 0)
+    found = (norm, is_definite, shift, delta_error, certified, excess, another)
+    return Certificate(*(tensor.cpu().numpy() for tensor in found))
+
+
+def _curvature(objective: Objective, theta: Tensor, weights: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Positive definite or not, with which shift [B], and H⁻¹∇J [B, P]: not, and NaN, where no Hessian is formed."""
+    if not formed(theta.shape[1]):
+        unknown = torch.full_like(gradient[:, 0], torch.nan)
+        return torch.zeros_like(unknown, dtype=torch.bool), unknown, torch.full_like(gradient, torch.nan)
     definite, shift, solution = [], [], []
     for chosen in torch.arange(len(theta), device=theta.device).split(together(theta)):
         hessian = objective.networks(chosen).hessian(theta[chosen], weights[chosen])
@@ -50,18 +66,13 @@ def certify(objective: Objective, theta: Tensor, weights: Tensor, target: Target
         definite.append(one_definite)
         shift.append(one_shift)
         solution.append(solve_definite(hessian, gradient[chosen]))
-    delta_error = target.along(theta, torch.cat(solution)).abs()
-    norm, is_definite = gradient.norm(dim=1), torch.cat(definite)
-    excess = _segment_excess(objective, theta, weights)
-    far = (theta - theta[:1]).norm(dim=1) > FAR * _predicted_norm(objective, theta[:1], weights)
-    certified = (norm <= tolerance) & is_definite & (delta_error <= DELTA_TOLERANCE).all(dim=1)
-    another = (far | (excess > SEGMENT_TOLERANCE)) & (torch.arange(len(theta), device=theta.device) > 0)
-    found = (norm, is_definite, torch.cat(shift), delta_error, certified, excess, another)
-    return Certificate(*(tensor.cpu().numpy() for tensor in found))
+    return torch.cat(definite), torch.cat(shift), torch.cat(solution)
 
 
 def _predicted_norm(objective: Objective, null: Tensor, weights: Tensor) -> Tensor:
-    """‖H_null⁻¹ Σ_j Δw_j ∇L(z_j)‖ for every network, [B]."""
+    """‖H_null⁻¹ Σ_j Δw_j ∇L(z_j)‖ for every network, [B]; NaN where no Hessian is formed."""
+    if not formed(null.shape[1]):
+        return torch.full_like(weights[:, 0], torch.nan)
     change = (weights - weights[:1]) @ objective.row_gradients(null)[0]
     hessian = objective.hessian(null, weights[:1])
     return torch.linalg.solve_ex(hessian[0], change.T)[0].norm(dim=0)

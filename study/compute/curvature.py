@@ -1,11 +1,44 @@
 """Dense symmetric curvature matrices: definiteness with evidence, and solves that hide nothing."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor
 
 RELATIVE_FLOOR, ABSOLUTE_FLOOR = 1e-8, 1e-10
+LARGEST = 8_000  # parameters up to which a Hessian is formed: 0.5 GB
+EXTREMES_TOLERANCE, EXTREMES_ITERATIONS = 1e-4, 2_000  # of eigenvalues that only describe a network
+
+
+def formed(parameters: int) -> bool:
+    """Whether a matrix of so many parameters is formed; beyond, it is known by its products, and nothing is certified."""
+    return parameters <= LARGEST
+
+
+def extreme_eigenvalues(product: Callable[[Tensor], Tensor], start: Tensor) -> tuple[float, float]:
+    """Smallest and largest eigenvalue of a matrix known by its products with one vector [P], to about 1e-4 of the largest.
+
+    By ARPACK from `start` [P]; NaN where it does not converge or where the products are not finite.
+    """
+
+    def matvec(vector: np.ndarray) -> np.ndarray:
+        return product(torch.as_tensor(vector.ravel()).to(start)).cpu().numpy()
+
+    operator = LinearOperator((len(start), len(start)), matvec=matvec, dtype=np.float64)
+    if not np.isfinite(matvec(start.cpu().numpy())).all():
+        return float("nan"), float("nan")
+    found = []
+    for which in ("SA", "LA"):
+        try:
+            [value] = eigsh(operator, k=1, which=which, v0=start.cpu().numpy(), tol=EXTREMES_TOLERANCE,
+                            maxiter=EXTREMES_ITERATIONS, return_eigenvectors=False)  # fmt: skip
+        except ArpackNoConvergence:
+            value = float("nan")
+        found.append(float(value))
+    return found[0], found[1]
 
 
 def positive_definite(matrices: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from study import data, factories, signatures
-from study.compute.curvature import Spectrum
+from study.compute.curvature import LARGEST, Spectrum, formed
 from study.compute.mlp import Mlp
 from study.compute.modules import ModuleNetwork
 from study.compute.networks import Network
@@ -23,6 +23,8 @@ from study.errors import StudyError
 from study.specs import Model, Settings
 from study.trials import Trial
 
+ROW_NUMBERS = 4_000_000  # numbers of row gradients held at once
+DENSE_KINDS = ("exact", "ggn", "newton_step")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -88,6 +90,23 @@ class Fitted:
         """The Gauss-Newton part of ∇²J(θ*), penalty included, [P, P]."""
         return self.problem.objective.hessian(self.theta[None], self.problem.weights, gauss_newton=True)[0]
 
+    def products(self, directions: Tensor, gauss_newton: bool = False) -> Tensor:
+        """Products of one of the two with the rows of `directions` [K, P]; the matrix is not formed."""
+        product = self.problem.objective.hessian_products(self.theta[None], self.problem.weights, gauss_newton)
+        return product(directions[None])[0]
+
+    def pull_along(self, directions: Tensor) -> Tensor:
+        """`pull` times each of the `directions` [K, P], as [n, K]: row by row, so that [n, P] is never held."""
+        objective, slopes = self.problem.objective, []
+        for rows in torch.arange(objective.rows, device=self.theta.device).split(
+            max(1, ROW_NUMBERS // len(self.theta))
+        ):
+            slopes.append(objective.batch(rows[None]).row_gradients(self.theta[None])[0] @ directions.T)
+        along = torch.cat(slopes)
+        if self.problem.settings.points.removal == "zero_weight":
+            return -along / len(along)
+        return (along.mean(dim=0) - along) / (len(along) - 1)
+
     @cached_property
     def pull(self) -> Tensor:
         """Σ_j Δw_j ∇L(z_j, θ*) of every row's removal, [n, P]: the change of ∇J that removal makes at θ*.
@@ -127,16 +146,37 @@ def problem(trial: Trial, device: str = "cpu") -> Problem:
 def check(trial: Trial) -> None:
     """StudyError where the trial's network or the parameters its estimators name do not fit the spec."""
     built = problem(trial)
+    _check_size(built)
     for estimator in built.settings.estimators:
         try:
             size = len(built.network.positions(estimator.parameters))
         except ValueError as error:
             raise StudyError(f"estimators.{estimator.name}.parameters: {error}") from None
         rank = getattr(estimator, "rank", 0)
+        if not formed(built.network.parameters) and estimator.kind in DENSE_KINDS:
+            raise _too_large(f"estimators.{estimator.name}", built, 'use kind = "cg", "lissa", "arnoldi" or "nystrom"')
         if rank >= size:
             raise StudyError(
                 f"estimators.{estimator.name}.rank = {rank}: a matrix of {size} parameters is meant; at most {size - 1}"
             )
+
+
+def _check_size(built: Problem) -> None:
+    settings = built.settings
+    if formed(built.network.parameters):
+        return
+    if settings.training.polish:
+        raise _too_large("training.polish = true", built, "leave it out: the network is then not certified")
+    for protocol in settings.protocols:
+        if protocol.kind == "stationary":
+            raise _too_large(f"protocols.{protocol.name}", built, 'use kind = "warm" or "cold"')
+
+
+def _too_large(place: str, built: Problem, instead: str) -> StudyError:
+    return StudyError(
+        f"{place}: it forms the Hessian, and {built.network.parameters:,} parameters are too many for that (at most "
+        f"{LARGEST:,}); {instead}"
+    )
 
 
 def _check_outputs(kind: str, built: Network, x: Tensor, outputs: int) -> None:

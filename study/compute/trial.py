@@ -14,6 +14,7 @@ from torch import Tensor
 
 from study.compute import certificates, estimators, fitting, flags, fused, points, protocols, provenance
 from study.compute.certificates import Certificate
+from study.compute.curvature import extreme_eigenvalues, formed
 from study.compute.estimators.prediction import Prediction
 from study.compute.fitting import Job
 from study.compute.problems import Fitted, Problem, problem
@@ -182,23 +183,33 @@ def _record(run: Run, retrained: dict[str, Retrained]) -> Record:
 def _base(run: Run) -> dict[str, Any]:
     """The trained network in numbers."""
     p, theta = run.problem, run.fitted.theta[None]
-    values = (
-        torch.linalg.eigvalsh(run.fitted.hessian)
-        if torch.isfinite(run.fitted.hessian).all()
-        else torch.full((1,), torch.nan)
-    )
     return {
         "train_loss": p.objective.data_loss(theta, p.weights).item(),
         "objective": p.objective.value(theta, p.weights).item(),
         "gradient_norm": float(run.base.gradient_norm[0]),
         "certified": bool(run.base.certified[0]),
-        "smallest_eigenvalue": values.min().item(),
-        "largest_eigenvalue": values.max().item(),
-        "negative_eigenvalues": int((values < 0).sum()),
+        **_eigenvalues(run.fitted),
         "train_accuracy": flags.accuracy(p.objective.network, p.objective, theta),
         "test_accuracy": flags.accuracy(p.objective.network, p.target, theta),
         "parameter_norm": theta.norm().item(),
         "parameters": theta.shape[1],
+    }
+
+
+def _eigenvalues(fitted: Fitted) -> dict[str, float | int | None]:
+    """Extremes of the Hessian at θ*, and how many are negative: None where the matrix is too large to know."""
+    size = len(fitted.theta)
+    if not formed(size):
+        generator = torch.Generator().manual_seed(0)
+        start = torch.randn(size, dtype=torch.float64, generator=generator).to(fitted.theta)
+        smallest, largest = extreme_eigenvalues(lambda v: fitted.products(v[None])[0], start)
+        return {"smallest_eigenvalue": smallest, "largest_eigenvalue": largest, "negative_eigenvalues": None}
+    finite = torch.isfinite(fitted.hessian).all()
+    values = torch.linalg.eigvalsh(fitted.hessian) if finite else torch.full((1,), torch.nan)
+    return {
+        "smallest_eigenvalue": values.min().item(),
+        "largest_eigenvalue": values.max().item(),
+        "negative_eigenvalues": int((values < 0).sum()),
     }
 
 

@@ -28,9 +28,9 @@ class System:
 
     def products(self, directions: Tensor, damping: float = 0.0) -> Tensor:
         """(M + δI)v for the rows v of `directions` [K, p]."""
-        problem, fitted = self.fitted.problem, self.fitted
-        product = problem.objective.hessian_products(fitted.theta[None], problem.weights, self.gauss_newton)
-        return self.restricted(product(self.embedded(directions)[None])[0]) + damping * directions
+        return (
+            self.restricted(self.fitted.products(self.embedded(directions), self.gauss_newton)) + damping * directions
+        )
 
     def embedded(self, values: Tensor) -> Tensor:
         """[.., p] among all parameters [.., P], zero elsewhere."""
@@ -53,8 +53,7 @@ class System:
             "damping": damping, "residual": _largest_ratio(rest, self.right), "distance_from_exact": self._distance(solution),
             "parameters": len(self.positions), **evidence,
         }  # fmt: skip
-        delta = -(self.restricted(self.fitted.pull) @ solution.T)
-        return Prediction(None, delta, evidence, flags)
+        return Prediction(None, -self.fitted.pull_along(self.embedded(solution)), evidence, flags)
 
     def undefined(self, damping: float) -> Prediction:
         """Of a network that diverged: its numbers are NaN."""
