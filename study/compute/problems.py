@@ -3,7 +3,7 @@
 import importlib
 import inspect
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,11 @@ class Problem:
     def training_identity(self) -> str:
         """A text that is equal for problems whose networks, from equal starts and weights, train alike."""
         return self.settings.model_dump_json(include={"data", "model", "training", "seed"})
+
+    def in_double_precision(self) -> "Problem":
+        """The same problem, trained in float64."""
+        training = self.settings.training.model_copy(update={"dtype": "float64"})
+        return replace(self, settings=self.settings.model_copy(update={"training": training}))
 
     def removal_weights(self, removed: Tensor) -> Tensor:
         """Weights [R, n] with one row of `removed` [R] at zero: the others keep 1/n, or get 1/(n − 1) to renormalise."""

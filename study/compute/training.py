@@ -1,5 +1,6 @@
 """Training a stack: the one loop behind the base networks, `warm` and `cold`."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -35,23 +36,50 @@ def train(stack: Stack, theta: Tensor, training: Training, steps: int, stage: in
     return torch.cat([_train(stack.part(part), theta[part].clone(), training, steps, stage) for part in parts])
 
 
-@torch.no_grad()
-def _train(stack: Stack, theta: Tensor, training: Training, steps: int, stage: int) -> Tensor:
-    if training.optimizer == "lbfgs":
-        return quasi_newton.minimise(stack.objective, theta, stack.weights, tolerance=0.0, iterations=steps).theta
+@dataclass(frozen=True)
+class Step:
+    """What one step of a stack does: it starts at theta [B, P] with the gradient of the objective under `weights` [B, n].
+
+    optimizer: its state before the step. number: 1, 2, …; rate: [B, 1]. rows: [B, m] of a mini-batch, None for all.
+    """
+
+    number: int
+    objective: Objective
+    weights: Tensor
+    rows: Tensor | None
+    gradient: Tensor
+    rate: Tensor
+    optimizer: optimizers.Adam | optimizers.Sgd
+
+
+def run(stack: Stack, theta: Tensor, training: Training, steps: int, stage: int) -> Iterator[Step]:
+    """The steps of first-order training; theta is moved in place as the next one is asked for."""
     schedule = optimizers.SCHEDULES[training.schedule](training, stack.rates, steps)
     optimizer = optimizers.optimizer(training, theta)
     order = None
     if training.batch_size != "full":
         order = batches.stacked(stack.seeds, stack.objective.rows, int(training.batch_size), stage, theta.device)
-    objective, weights = stack.objective, stack.weights
-    for step in range(1, steps + 1):
+    objective, weights, rows = stack.objective, stack.weights, None
+    for number in range(1, steps + 1):
         if order is not None:
             rows = next(order)
-            # w_i n/m: base rows get 1/m, a removed row keeps its place with weight 0
-            objective = stack.objective.batch(rows)
-            weights = stack.weights.gather(1, rows) * (stack.objective.rows / rows.shape[1])
+            objective, weights = stack.objective.batch(rows), of_batch(stack.weights, rows)
         loss, gradient = objective.gradient(theta, weights)
-        optimizer.update(theta, gradient, schedule.rate(step), step)
+        rate = schedule.rate(number)
+        yield Step(number, objective, weights, rows, gradient, rate, optimizer)
+        optimizer.update(theta, gradient, rate, number)
         schedule.observe(loss)
+
+
+def of_batch(weights: Tensor, rows: Tensor) -> Tensor:
+    """w_i n/m on the rows [B, m] of a batch: base rows get 1/m, a removed row keeps its place with weight 0."""
+    return weights.gather(1, rows) * (weights.shape[1] / rows.shape[1])
+
+
+@torch.no_grad()
+def _train(stack: Stack, theta: Tensor, training: Training, steps: int, stage: int) -> Tensor:
+    if training.optimizer == "lbfgs":
+        return quasi_newton.minimise(stack.objective, theta, stack.weights, tolerance=0.0, iterations=steps).theta
+    for _ in run(stack, theta, training, steps, stage):
+        pass
     return theta

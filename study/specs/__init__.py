@@ -18,6 +18,7 @@ from study.specs.schema import (
     Spec,
     Stationary,
     Training,
+    Unrolled,
     Warm,
 )
 
@@ -39,5 +40,6 @@ __all__ = [
     "Spec",
     "Stationary",
     "Training",
+    "Unrolled",
     "Warm",
 ]

@@ -259,6 +259,31 @@ class NewtonStep(Table):
     max_iterations: Count = 200
 
 
+class Unrolled(Table):
+    """`kind = "unrolled"`: the derivative of a training run in a row's weight: `from = "base"` for `steps` further steps, as
+    `warm` takes them, or `from = "init"` for the whole training, as `cold` runs it.
+    """
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    kind: Literal["unrolled"] = "unrolled"
+    name: Name = Field(default_factory=_own_kind)
+    origin: Annotated[Literal["base", "init"], Field(alias="from")] = "base"
+    steps: Count = 7500
+    parameters: Literal["all"] = "all"
+
+    def refuse(self, training: Training) -> None:
+        """Raises where the run has no derivative to follow."""
+        if training.optimizer == "lbfgs":
+            raise broken_rule(
+                f'estimators.{self.name}: optimizer = "lbfgs" takes no steps that could be unrolled; use "adam" or "sgd"'
+            )
+        if self.origin == "init" and training.polish:
+            raise broken_rule(
+                f'estimators.{self.name}: from = "init" unrolls the steps only, not polish = true; leave it out'
+            )
+
+
 class Warm(Table):
     """`kind = "warm"`: `steps` further steps from the trained parameters, fresh optimiser state."""
 
@@ -282,7 +307,8 @@ class Stationary(Table):
     tolerance: Positive = 1e-9
 
 
-Estimator = Annotated[Exact | Ggn | Identity | Cg | Lissa | Arnoldi | Nystrom | NewtonStep, Field(discriminator="kind")]
+Estimators = Exact | Ggn | Identity | Cg | Lissa | Arnoldi | Nystrom | NewtonStep | Unrolled
+Estimator = Annotated[Estimators, Field(discriminator="kind")]
 Protocol = Annotated[Warm | Cold | Stationary, Field(discriminator="kind")]
 
 
@@ -322,6 +348,9 @@ class Settings(Table):
         by = self.points.by
         if by is not None and self.points.train in INFLUENCE_RULES and by not in names:
             raise broken_rule(f'points.by = "{by}": no such estimator here; name one of {listed(names)}')
+        for estimator in self.estimators:
+            if isinstance(estimator, Unrolled):
+                estimator.refuse(self.training)
         return self
 
     @property

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from study.compute.estimators import cg, exact, ggn, identity, lissa, low_rank, newton_step
+from study.compute.estimators import cg, exact, ggn, identity, lissa, low_rank, newton_step, unrolled
 from study.compute.estimators.prediction import Prediction
 from study.compute.problems import Fitted
 
@@ -16,6 +16,7 @@ KINDS: dict[str, Callable[[Fitted, Any], Prediction]] = {
     "arnoldi": low_rank.arnoldi,
     "nystrom": low_rank.nystrom,
     "newton_step": newton_step.predict,
+    "unrolled": unrolled.predict,
 }
 
 

@@ -34,6 +34,7 @@ CITED: dict[tuple[str, str], tuple[str, ...]] = {
     ("estimator", "arnoldi"): ("schioppa2022scaling", "lehoucq1998arpack", "pearlmutter1994fast"),
     ("estimator", "nystrom"): ("frangella2023randomized", "pearlmutter1994fast"),
     ("estimator", "newton_step"): ("pregibon1981logistic", "beirami2017optimal"),
+    ("estimator", "unrolled"): ("hara2019data", "maclaurin2015gradient"),
     ("estimator", "kfac"): ("martens2015optimizing",),
     ("estimator", "tracin"): ("pruthi2020estimating",),
     ("protocol", "warm"): ("koh2017understanding", "basu2021influence"),
@@ -97,6 +98,17 @@ ENTRIES: dict[str, tuple[str, dict[str, str]]] = {
         "title": "Randomized {Nystr{\\\"o}m} Preconditioning",
         "journal": "SIAM Journal on Matrix Analysis and Applications", "volume": "44", "number": "2",
         "pages": "718--752", "year": "2023",
+    }),
+    "hara2019data": ("inproceedings", {
+        "author": "Hara, Satoshi and Nitanda, Atsushi and Maehara, Takanori",
+        "title": "Data Cleansing for Models Trained with {SGD}",
+        "booktitle": "Advances in Neural Information Processing Systems", "volume": "32", "year": "2019",
+    }),
+    "maclaurin2015gradient": ("inproceedings", {
+        "author": "Maclaurin, Dougal and Duvenaud, David and Adams, Ryan P.",
+        "title": "Gradient-based Hyperparameter Optimization through Reversible Learning",
+        "booktitle": "Proceedings of the 32nd International Conference on Machine Learning",
+        "series": "Proceedings of Machine Learning Research", "volume": "37", "pages": "2113--2122", "year": "2015",
     }),
     "pregibon1981logistic": ("article", {
         "author": "Pregibon, Daryl",

@@ -1,0 +1,104 @@
+"""The derivative of a training run against runs with the weight changed a little, and against actual removals."""
+
+import numpy as np
+import pytest
+import torch
+
+from study.compute import estimators, fitting, sensitivities
+from study.compute.fitting import Job
+from study.errors import StudyError
+from study.specs import Unrolled
+from tests import cases
+
+ADAM = {"training.optimizer": "adam", "training.steps": 120, "training.learning_rate": 0.01}
+SGD = {"training.optimizer": "sgd", "training.steps": 120, "training.learning_rate": 0.05}
+RUNS = [
+    ADAM,
+    SGD,
+    {**ADAM, "training.batch_size": 20},
+    {**SGD, "training.batch_size": 17, "training.schedule": "cosine", "points.removal": "renormalise"},
+    {**ADAM, "training.schedule": "step", "training.step_every": 50, "data.name": "diabetes", "model.width": 2},
+]
+ROWS = [3, 40, 77, 110]
+
+
+def runs(fitted, settings, weights):
+    """The target [S, T] at the end of runs with weights [S, n], by the very trainer of `warm` and `cold`."""
+    start, steps, stage = fitted.theta, settings.steps, fitting.ONWARDS
+    if settings.origin == "init":
+        trial = fitted.problem.settings
+        start, steps, stage = fitted.problem.network.initial(trial.seed), trial.training.steps, fitting.FROM_SCRATCH
+    [ends] = fitting.first_order([Job(fitted.problem, start.expand(len(weights), -1), weights)], steps, stage)
+    return fitted.target.values(ends)
+
+
+@pytest.mark.parametrize("origin", ["base", "init"])
+@pytest.mark.parametrize("changes", RUNS, ids=lambda changes: "-".join(map(str, changes.values())))
+def test_it_is_the_central_difference_of_two_runs(tmp_path, changes, origin):
+    fitted = cases.fitted(tmp_path, changes)
+    settings = Unrolled.model_validate({"from": origin, "steps": 60})
+    found = estimators.predict(fitted, settings)
+    base = fitted.problem.weights
+    towards = fitted.problem.removal_weights(torch.tensor(ROWS)) - base
+    expected = (runs(fitted, settings, base + 1e-4 * towards) - runs(fitted, settings, base - 1e-4 * towards)) / 2e-4
+    torch.testing.assert_close(found.delta[ROWS], expected, rtol=2e-5, atol=2e-8)
+    assert expected.abs().max() > 1e-4
+    assert found.evidence["difference_error"] < 1e-4
+    assert found.evidence["steps"] == (60 if origin == "base" else 120)
+
+
+@pytest.mark.parametrize("origin", ["base", "init"])
+def test_small_weights_follow_it_with_slope_one_although_nothing_has_converged(tmp_path, origin):
+    fitted = cases.fitted(tmp_path, {**ADAM, "training.steps": 60})
+    settings = Unrolled.model_validate({"from": origin, "steps": 40})
+    predicted = estimators.predict(fitted, settings).delta[:, 0].numpy()
+    base = fitted.problem.weights
+    towards = fitted.problem.removal_weights(torch.arange(base.shape[1])) - base
+    ends = runs(fitted, settings, torch.cat([base, base + 0.02 * towards]))
+    actual = (ends[1:, 0] - ends[0, 0]).numpy() / 0.02
+    assert np.polyfit(predicted, actual, 1)[0] == pytest.approx(1, abs=0.01)
+    assert np.corrcoef(predicted, actual)[0, 1] > 0.999
+
+
+def test_whole_removals_of_a_short_run_follow_it_better_than_influence(tmp_path):
+    kinds = [{"kind": "unrolled", "steps": 40}, {"kind": "exact"}]
+    own = {**ADAM, "training.steps": 40, "protocols": [{"kind": "warm", "steps": 40}], "estimators": kinds}
+    record = cases.record(tmp_path, own)
+    actual = record.arrays["actual/warm"].ravel()
+    unrolled, exact = (
+        np.corrcoef(record.arrays[f"predicted/{k}"].ravel(), actual)[0, 1] for k in ("unrolled", "exact")
+    )
+    assert unrolled > 0.9
+    assert unrolled > exact + 0.1
+
+
+def test_products_and_matrix_carry_the_same_tangents(tmp_path):
+    fitted = cases.fitted(tmp_path, ADAM)
+    p = fitted.problem
+    directions = p.removal_weights(torch.arange(60)) - p.weights
+    many = sensitivities.forward(p, fitted.theta, directions, 20, fitting.ONWARDS).change
+    few = sensitivities.forward(p, fitted.theta, directions[:5], 20, fitting.ONWARDS).change
+    assert len(directions) >= len(fitted.theta) > 5
+    torch.testing.assert_close(many[:5], few, rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"training.optimizer": "lbfgs"}, 'estimators.unrolled: optimizer = "lbfgs"'),
+        ({"training.polish": True}, 'estimators.unrolled: from = "init"'),
+    ],
+)
+def test_runs_that_cannot_be_unrolled_are_refused(tmp_path, changes, message):
+    with pytest.raises(StudyError, match=message):
+        cases.trials(tmp_path, {**ADAM, "estimators": [{"kind": "unrolled", "from": "init"}], **changes})
+
+
+def test_the_spec_says_from(tmp_path):
+    [trial] = cases.trials(tmp_path, {**ADAM, "estimators": [{"kind": "unrolled", "from": "init"}]})
+    assert trial.settings.estimators[0].origin == "init"
+    assert trial.settings.model_dump(mode="json")["estimators"][0]["from"] == "init"
+    with pytest.raises(StudyError, match=r"estimators.unrolled.from = \"end\""):
+        cases.trials(tmp_path, {**ADAM, "estimators": [{"kind": "unrolled", "from": "end"}]})
+    with pytest.raises(StudyError, match="origin"):
+        cases.trials(tmp_path, {**ADAM, "estimators": [{"kind": "unrolled", "origin": "init"}]})
