@@ -1,11 +1,17 @@
 """What only the data can tell about a spec: rows that do not exist, counts too large, parameters the model lacks."""
 
+import itertools
+
 import numpy as np
 
 from study import data
 from study.data import Dataset, Split
 from study.errors import StudyError, listed, show, suggestion
-from study.specs import ChosenRows, Model, Points, Settings
+from study.specs import ChosenRows, Estimators, Model, Points, Settings
+
+LARGEST_HESSIAN = 8_000  # parameters up to which a Hessian is formed: half a gigabyte
+DENSE_ESTIMATORS = ("exact", "ggn", "newton_step")
+APPROXIMATE = 'use kind = "cg", "lissa", "arnoldi" or "nystrom"'
 
 
 def check(settings: Settings, dataset: Dataset, split: Split) -> None:
@@ -18,8 +24,38 @@ def check(settings: Settings, dataset: Dataset, split: Split) -> None:
         raise StudyError(f"training.batch_size = {batch}: there are only {rows} training rows")
     _check_count(settings.points, rows)
     _check_test_points(settings.points, split)
+    sizes = parameter_sizes(settings.model, split.x_train.shape[1], max(dataset.classes, 1))
     for estimator in settings.estimators:
         _check_parameters(f"estimators.{estimator.name}.parameters", estimator.parameters, settings.model)
+        if sizes is not None:
+            check_rank(estimator, _chosen_size(estimator.parameters, sizes))
+    if sizes is not None:
+        check_size(settings, sum(sizes.values()))
+
+
+def check_size(settings: Settings, parameters: int) -> None:
+    """Refuses what forms the Hessian of a network that has too many parameters for it."""
+    if parameters <= LARGEST_HESSIAN:
+        return
+    wrong = [(f"estimators.{e.name}", APPROXIMATE) for e in settings.estimators if e.kind in DENSE_ESTIMATORS]
+    wrong += [("training.polish = true", "leave it out: the network is then not certified")] * settings.training.polish
+    wrong += [
+        (f"protocols.{p.name}", 'use kind = "warm" or "cold"') for p in settings.protocols if p.kind == "stationary"
+    ]
+    for place, instead in wrong:
+        raise StudyError(
+            f"{place}: it forms the Hessian, and {parameters:,} parameters are too many for that (at most "
+            f"{LARGEST_HESSIAN:,}); {instead}"
+        )
+
+
+def check_rank(estimator: Estimators, size: int) -> None:
+    """Refuses a rank that the matrix of `size` parameters does not have to give."""
+    rank = getattr(estimator, "rank", 0)
+    if rank >= size:
+        raise StudyError(
+            f"estimators.{estimator.name}.rank = {rank}: a matrix of {size} parameters is meant; at most {size - 1}"
+        )
 
 
 def load_split(settings: Settings, folder: str) -> tuple[Dataset, Split]:
@@ -56,6 +92,23 @@ def parameter_names(model: Model) -> list[str] | None:
     hidden = range(1, model.depth + 1) if model.kind == "mlp" else ()
     layers = [*(f"layer{number}" for number in hidden), "output"]
     return [f"{layer}.{part}" for layer in layers for part in ("weight", "bias")]
+
+
+def parameter_sizes(model: Model, inputs: int, outputs: int) -> dict[str, int] | None:
+    """The size of each of the model's parameters, None for a user's factory."""
+    names = parameter_names(model)
+    if names is None:
+        return None
+    hidden = [model.width] * model.depth if model.kind == "mlp" else []
+    widths = [inputs, *hidden, outputs]
+    sizes = [size for before, after in itertools.pairwise(widths) for size in (before * after, after)]
+    return dict(zip(names, sizes, strict=True))
+
+
+def _chosen_size(parameters: object, sizes: dict[str, int]) -> int:
+    if isinstance(parameters, list):
+        return sum(sizes[name] for name in parameters)
+    return sum(size for name, size in sizes.items() if parameters == "all" or name.startswith("output."))
 
 
 def _check_parameters(path: str, parameters: object, model: Model) -> None:

@@ -130,7 +130,7 @@ def check(experiment: Experiment) -> None:
     seen: set[str] = set()
     loaded: dict[str, tuple[Dataset, Split]] = {}
     for trial in experiment.trials:
-        whole = trial.settings.model_dump_json(exclude={"seed", "protocols"})
+        whole = trial.settings.model_dump_json(exclude={"seed"})
         if whole in seen:
             continue
         seen.add(whole)

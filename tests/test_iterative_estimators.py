@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from study import trials
 from study.compute import estimators
-from study.compute.problems import Fitted, check
+from study.compute.problems import Fitted
 from study.compute.trial import run_unit
 from study.errors import StudyError
 from study.evidence.store import Store
 from study.evidence.tables import Tables
 from study.records import Record
 from study.specs import Arnoldi, Cg, Exact, Ggn, Lissa, NewtonStep, Nystrom
-from study.trials import load
 from tests import cases
 
 POLISHED = {"training.polish": True, "training.weight_decay": 0.05}
@@ -30,6 +30,12 @@ def fitted(tmp_path_factory):
 def indefinite(tmp_path_factory):
     trained = cases.fitted(tmp_path_factory.mktemp("case"), {"training.steps": 1, "training.weight_decay": 1e-4})
     return Fitted(trained.problem, 2 * trained.problem.network.initial(1), trained.target)
+
+
+def checked(folder, changes):
+    """What `study run` does before any work."""
+    cases.trials(folder, changes)
+    trials.check(trials.load(folder / "case.toml"))
 
 
 def solved(fitted, damping=0.0, gauss_newton=False):
@@ -175,9 +181,11 @@ class TestLowRank:
 
     @pytest.mark.parametrize("kind", ["arnoldi", "nystrom"])
     def test_more_directions_than_parameters_are_refused(self, tmp_path, kind):
-        [trial] = cases.trials(tmp_path, {"estimators": [{"kind": kind, "rank": 27}]})
         with pytest.raises(StudyError, match=rf"estimators.{kind}.rank = 27: .* 27 parameters .*at most 26"):
-            check(trial)
+            checked(tmp_path, {"estimators": [{"kind": kind, "rank": 27}]})
+        with pytest.raises(StudyError, match=rf"estimators.{kind}.rank = 12: .* 12 parameters .*at most 11"):
+            checked(tmp_path, {"estimators": [{"kind": kind, "rank": 12, "parameters": "last_layer"}]})
+        checked(tmp_path, {"estimators": [{"kind": kind, "rank": 26}]})
 
 
 class TestNewtonStep:
@@ -222,7 +230,7 @@ def test_each_leaves_a_record_that_tables_can_read(tmp_path):
     assert isinstance(record, Record), record
     store = Store(tmp_path / "results", "case")
     store.write(record)
-    table = Tables(load(tmp_path / "case.toml"), store).agreement.set_index("estimator")
+    table = Tables(trials.load(tmp_path / "case.toml"), store).agreement.set_index("estimator")
     assert table["spearman"].notna().all()
     assert table.loc["cg", ["norm_spearman", "plugin_spearman"]].isna().all().all()
     assert (table.loc["cg", "spearman"] > 0.9).all()
@@ -232,3 +240,43 @@ def test_each_leaves_a_record_that_tables_can_read(tmp_path):
         assert record.header["estimators"][kind]["residual"] >= 0
     np.testing.assert_allclose(record.arrays["predicted/cg"], record.arrays["predicted/exact"], rtol=1e-6, atol=1e-11)
     assert np.isfinite(record.arrays["plugin/newton_step"]).all()
+
+
+BIG = {"model.width": 1200, "training.optimizer": "adam", "training.steps": 3, "protocols": [{"kind": "warm", "steps": 2}],
+       "points.train": "random", "points.train_count": 2, "estimators": [{"kind": "cg", "max_iterations": 5}]}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        ({"estimators": [{"kind": "exact"}]}, "estimators.exact"),
+        ({"estimators": [{"kind": "newton_step"}]}, "estimators.newton_step"),
+        ({"training.polish": True}, "training.polish = true"),
+        ({"protocols": [{"kind": "stationary"}]}, "protocols.stationary"),
+    ],
+)
+def test_what_forms_a_hessian_too_large_is_refused_beforehand(tmp_path, changes, place):
+    with pytest.raises(StudyError, match=f"{place}: .* 9,603 parameters are too many"):
+        checked(tmp_path, {**BIG, **changes})
+
+
+def test_a_network_too_large_for_a_hessian_is_described_and_estimated_without_one(tmp_path, monkeypatch):
+    expected = cases.record(tmp_path, {**BIG, "model.width": 5})
+    monkeypatch.setattr("study.compute.curvature.LARGEST_HESSIAN", 20)
+    found = cases.record(tmp_path, {**BIG, "model.width": 5})
+    for name in ("smallest_eigenvalue", "largest_eigenvalue"):
+        scale = expected.header["base"]["largest_eigenvalue"]
+        assert found.header["base"][name] == pytest.approx(expected.header["base"][name], abs=1e-3 * scale)
+    assert found.header["base"]["negative_eigenvalues"] is None
+    np.testing.assert_array_equal(found.arrays["predicted/cg"], expected.arrays["predicted/cg"])
+    np.testing.assert_array_equal(found.arrays["actual/warm"], expected.arrays["actual/warm"])
+    assert not found.arrays["certificate/warm/certified"].any()
+    assert np.isnan(found.arrays["certificate/warm/delta_error"]).all()
+    assert np.isfinite(found.arrays["certificate/warm/gradient_norm"]).all()
+
+
+@pytest.mark.slow
+def test_a_large_network_runs(tmp_path):
+    record = cases.record(tmp_path, BIG)
+    assert record.header["base"]["parameters"] == 9603
+    assert np.isfinite(record.arrays["predicted/cg"]).all()

@@ -1,10 +1,13 @@
 """Whole trials, from a spec to a record: signs, flags, failures."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
 from scipy.stats import spearmanr
 
+from study.compute import certificates, protocols
 from study.compute import trial as computing
 from study.compute.problems import problem
 from study.compute.trial import run_unit
@@ -222,3 +225,29 @@ def test_subnormal_numbers_are_zero_while_a_trial_is_computed_and_only_then(tmp_
     outcome = run_unit(cases.trials(tmp_path, FEW))
     assert isinstance(outcome[0], Failure) == raises
     assert seen[0] == 0 < _smallest()
+
+
+def test_a_path_of_dampings_trains_factors_and_retrains_once_and_each_trial_is_as_if_alone(tmp_path, monkeypatch):
+    sweep = {"estimators.exact.damping": [0.0, 1e-3, 1e-1], "seed": [0, 1]}
+    trials = cases.trials(tmp_path, {"training.polish": True, "protocols": [{"kind": "stationary"}]}, sweep)
+    asked = Counter()
+
+    def counted(owner, name):
+        function = getattr(owner, name)
+
+        def counting(*arguments, **named):
+            asked[name] += len(arguments[0]) if name == "retrain" else 1
+            return function(*arguments, **named)
+
+        monkeypatch.setattr(owner, name, counting)
+
+    counted(protocols, "retrain")
+    counted(certificates, "certify")
+    together = run_unit(trials)
+    assert asked == {"retrain": 2, "certify": 6 + 2}  # each base once more, for its own record
+    alone = run_unit(trials[3:4])[0]
+    assert sorted(alone.arrays) == sorted(together[3].arrays)
+    for name, values in alone.arrays.items():
+        np.testing.assert_array_equal(values, together[3].arrays[name], err_msg=name)
+    residuals = {record.header["estimators"]["exact"]["damping"] for record in together}
+    assert residuals == {0.0, 1e-3, 1e-1}

@@ -8,14 +8,15 @@ import torch
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor
 
+from study.checks import LARGEST_HESSIAN
+
 RELATIVE_FLOOR, ABSOLUTE_FLOOR = 1e-8, 1e-10
-LARGEST = 8_000  # parameters up to which a Hessian is formed: 0.5 GB
 EXTREMES_TOLERANCE, EXTREMES_ITERATIONS = 1e-4, 2_000  # of eigenvalues that only describe a network
 
 
 def formed(parameters: int) -> bool:
     """Whether a matrix of so many parameters is formed; beyond, it is known by its products, and nothing is certified."""
-    return parameters <= LARGEST
+    return parameters <= LARGEST_HESSIAN
 
 
 def extreme_eigenvalues(product: Callable[[Tensor], Tensor], start: Tensor) -> tuple[float, float]:

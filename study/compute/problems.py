@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from study import data, factories, signatures
-from study.compute.curvature import LARGEST, Spectrum, formed
+from study import checks, data, factories, signatures
+from study.compute.curvature import Spectrum
 from study.compute.mlp import Mlp
 from study.compute.modules import ModuleNetwork
 from study.compute.networks import Network
@@ -24,7 +24,6 @@ from study.specs import Model, Settings
 from study.trials import Trial
 
 ROW_NUMBERS = 4_000_000  # numbers of row gradients held at once
-DENSE_KINDS = ("exact", "ggn", "newton_step")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -151,37 +150,13 @@ def problem(trial: Trial, device: str = "cpu") -> Problem:
 def check(trial: Trial) -> None:
     """StudyError where the trial's network or the parameters its estimators name do not fit the spec."""
     built = problem(trial)
-    _check_size(built)
+    checks.check_size(built.settings, built.network.parameters)
     for estimator in built.settings.estimators:
         try:
             size = len(built.network.positions(estimator.parameters))
         except ValueError as error:
             raise StudyError(f"estimators.{estimator.name}.parameters: {error}") from None
-        rank = getattr(estimator, "rank", 0)
-        if not formed(built.network.parameters) and estimator.kind in DENSE_KINDS:
-            raise _too_large(f"estimators.{estimator.name}", built, 'use kind = "cg", "lissa", "arnoldi" or "nystrom"')
-        if rank >= size:
-            raise StudyError(
-                f"estimators.{estimator.name}.rank = {rank}: a matrix of {size} parameters is meant; at most {size - 1}"
-            )
-
-
-def _check_size(built: Problem) -> None:
-    settings = built.settings
-    if formed(built.network.parameters):
-        return
-    if settings.training.polish:
-        raise _too_large("training.polish = true", built, "leave it out: the network is then not certified")
-    for protocol in settings.protocols:
-        if protocol.kind == "stationary":
-            raise _too_large(f"protocols.{protocol.name}", built, 'use kind = "warm" or "cold"')
-
-
-def _too_large(place: str, built: Problem, instead: str) -> StudyError:
-    return StudyError(
-        f"{place}: it forms the Hessian, and {built.network.parameters:,} parameters are too many for that (at most "
-        f"{LARGEST:,}); {instead}"
-    )
+        checks.check_rank(estimator, size)
 
 
 def _check_outputs(kind: str, built: Network, x: Tensor, outputs: int) -> None:

@@ -1,11 +1,13 @@
 """One unit of trials of one family, from specs to records: the study's method, in order."""
 
+import hashlib
 import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -41,6 +43,12 @@ class Run:
     removed: np.ndarray
     selected: np.ndarray
     weights: Tensor
+
+    @cached_property
+    def networks(self) -> str:
+        """Equal for trials that retrain the same networks, from the same start with the same weights."""
+        parts = (self.problem.training_identity.encode(), self.fitted.theta.cpu().numpy(), self.weights.cpu().numpy())
+        return hashlib.sha256(b"".join(bytes(part) for part in parts)).hexdigest()
 
 
 def run_unit(trials: Sequence[Trial], device: str = "cpu") -> list[Record | Failure]:
@@ -78,9 +86,11 @@ def run_trials(trials: Sequence[Trial], device: str = "cpu") -> list[Record]:
     started = time.perf_counter()
     problems = [problem(trial, device) for trial in trials]
     bases = _bases(problems)
-    runs = [_prepare(trial, p, base[0]) for trial, p, base in zip(trials, problems, bases, strict=True)]
+    shared: dict[str, Fitted] = {}
+    runs = [_prepare(trial, p, base[0], shared) for trial, p, base in zip(trials, problems, bases, strict=True)]
     retrained = _retrain(runs)
-    parts = [_record(run, retrained[k]) for k, run in enumerate(runs)]
+    certified = _certify(runs, retrained)
+    parts = [_record(run, retrained[k], certified[k]) for k, run in enumerate(runs)]
     seconds = (time.perf_counter() - started) / len(trials)
     return [_with_provenance(record, run, device, seconds) for record, run in zip(parts, runs, strict=True)]
 
@@ -94,14 +104,19 @@ def _bases(problems: Sequence[Problem]) -> list[Tensor]:
     return [by_name[name] for name in names]
 
 
-def _prepare(trial: Trial, p: Problem, theta: Tensor) -> Run:
-    """Predict every pair at the trained parameters, then choose the rows to remove."""
+def _prepare(trial: Trial, p: Problem, theta: Tensor, shared: dict[str, Fitted]) -> Run:
+    """Predict every pair at the trained parameters, then choose the rows to remove.
+
+    shared: what trials of one network with one question have in common, Hessian and eigenvectors: a path of dampings needs
+    them once.
+    """
     settings, target = p.settings, p.target
     base = certificates.certify(p.objective, theta[None], p.weights, target, BASE_TOLERANCE)
     test_losses = _losses(p, theta, test=True)
     chosen = points.test_positions(settings.points, p.split.test_rows, test_losses)
+    asked = (p.training_identity, settings.points.removal, settings.target, str(chosen.tolist()))
     target = target.rows(torch.as_tensor(chosen, device=theta.device))
-    fitted = Fitted(p, theta, target)
+    fitted = shared.setdefault("\n".join(asked), Fitted(p, theta, target))
     predictions = {e.name: _timed(fitted, e) for e in settings.estimators}
     ranking = predictions[settings.ranked_by].delta
     removed, selected = points.removals(settings.points, _losses(p, theta), ranking.cpu().numpy())
@@ -122,23 +137,46 @@ def _losses(p: Problem, theta: Tensor, test: bool = False) -> np.ndarray:
 
 
 def _retrain(runs: list[Run]) -> list[dict[str, Retrained]]:
-    """Every protocol of every trial; trials with an equal protocol go through it as one stack."""
+    """Every protocol of every trial; trials with an equal protocol go through it as one stack, equal networks once."""
     results: list[dict[str, Retrained]] = [{} for _ in runs]
     waiting: dict[str, list[tuple[int, Any]]] = {}
     for k, run in enumerate(runs):
         for protocol in run.problem.settings.protocols:
             waiting.setdefault(protocol.model_dump_json(exclude={"name"}), []).append((k, protocol))
     for group in waiting.values():
+        distinct = dict[str, Run]()
+        for k, _ in group:
+            distinct.setdefault(runs[k].networks, runs[k])
         jobs = [
-            Job(runs[k].problem, runs[k].fitted.theta.expand(len(runs[k].weights), -1), runs[k].weights)
-            for k, _ in group
+            Job(run.problem, run.fitted.theta.expand(len(run.weights), -1), run.weights) for run in distinct.values()
         ]
-        for (k, protocol), outcome in zip(group, protocols.retrain(jobs, group[0][1]), strict=True):
-            results[k][protocol.name] = outcome
+        outcomes = dict(zip(distinct, protocols.retrain(jobs, group[0][1]), strict=True))
+        for k, protocol in group:
+            results[k][protocol.name] = outcomes[runs[k].networks]
     return results
 
 
-def _record(run: Run, retrained: dict[str, Retrained]) -> Record:
+def _certify(runs: list[Run], retrained: list[dict[str, Retrained]]) -> list[dict[str, Certificate]]:
+    """The certificate of every protocol of every trial; the same networks, asked the same, are certified once."""
+    found: dict[tuple[str, int, float, int], Certificate] = {}
+    results: list[dict[str, Certificate]] = []
+    for run, outcomes in zip(runs, retrained, strict=True):
+        results.append({})
+        for protocol in run.problem.settings.protocols:
+            outcome, tolerance = outcomes[protocol.name], _tolerance(protocol)
+            key = (run.networks, id(outcome), tolerance, id(run.fitted))
+            if key not in found:
+                objective, target = run.problem.objective, run.fitted.target
+                found[key] = certificates.certify(objective, outcome.theta, run.weights, target, tolerance)
+            results[-1][protocol.name] = found[key]
+    return results
+
+
+def _tolerance(protocol: Any) -> float:
+    return getattr(protocol, "tolerance", BASE_TOLERANCE)
+
+
+def _record(run: Run, retrained: dict[str, Retrained], certified: dict[str, Certificate]) -> Record:
     """Everything but the provenance."""
     p, fitted, split = run.problem, run.fitted, run.problem.split
     header: dict[str, Any] = {
@@ -166,12 +204,10 @@ def _record(run: Run, retrained: dict[str, Retrained]) -> Record:
         header["estimators"][settings.name] = {"kind": settings.kind, "flags": prediction.flags, **prediction.evidence}
         arrays |= _predicted(settings.name, fitted, prediction)
     for protocol in p.settings.protocols:
-        outcome = retrained[protocol.name]
-        tolerance = getattr(protocol, "tolerance", BASE_TOLERANCE)
-        certificate = certificates.certify(p.objective, outcome.theta, run.weights, fitted.target, tolerance)
+        outcome, certificate = retrained[protocol.name], certified[protocol.name]
         header["protocols"][protocol.name] = {
             "kind": protocol.kind,
-            "tolerance": tolerance,
+            "tolerance": _tolerance(protocol),
             "flags": flags.of_protocol(fitted, outcome),
             "seconds": round(outcome.seconds, 3),
         }
