@@ -280,3 +280,15 @@ def test_a_large_network_runs(tmp_path):
     record = cases.record(tmp_path, BIG)
     assert record.header["base"]["parameters"] == 9603
     assert np.isfinite(record.arrays["predicted/cg"]).all()
+
+
+def test_a_star_reaches_every_estimator_at_once(tmp_path):
+    kinds = [{"kind": "exact"}, {"kind": "ggn", "name": "gauss"}, {"kind": "identity"}]
+    sweep = {"estimators.*.damping": [0.0, 0.5], "estimators": [["exact", "gauss"]]}
+    found = cases.trials(tmp_path, {"estimators": kinds}, sweep)
+    assert [[e.damping for e in trial.settings.estimators] for trial in found] == [[0.0, 0.0], [0.5, 0.5]]
+    assert [trial.swept for trial in found] == [{"estimators.*.damping": 0.0}, {"estimators.*.damping": 0.5}]
+    named = cases.trials(tmp_path, {"estimators": kinds[:1]}, {"estimators.exact.damping": [0.5]})
+    assert cases.trials(tmp_path, {"estimators": kinds[:1]}, {"estimators.*.damping": [0.5]})[0].key == named[0].key
+    with pytest.raises(StudyError, match=r"identity.*damping|estimators.identity.damping"):
+        cases.trials(tmp_path, {"estimators": kinds}, {"estimators.*.damping": [0.5]})

@@ -102,3 +102,10 @@ def test_the_spec_says_from(tmp_path):
         cases.trials(tmp_path, {**ADAM, "estimators": [{"kind": "unrolled", "from": "end"}]})
     with pytest.raises(StudyError, match="origin"):
         cases.trials(tmp_path, {**ADAM, "estimators": [{"kind": "unrolled", "origin": "init"}]})
+
+
+def test_a_key_that_python_calls_otherwise_is_swept_by_its_own_name(tmp_path):
+    adam = {"training.optimizer": "adam", "estimators": [{"kind": "unrolled"}]}
+    found = cases.trials(tmp_path, adam, {"estimators.unrolled.from": ["base", "init"]})
+    assert [trial.swept["estimators.unrolled.from"] for trial in found] == ["base", "init"]
+    assert [trial.settings.estimators[0].origin for trial in found] == ["base", "init"]

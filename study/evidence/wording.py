@@ -81,6 +81,7 @@ def short(given: Any, powers: bool = False) -> str:
 def name(path: str) -> str:
     """A swept path in a word or two: `estimators.lissa.depth` is "lissa depth"."""
     words = path.split(".")[1:] if path.startswith(("estimators.", "protocols.")) else path.split(".")[-1:]
+    words = [word for word in words if word != "*"]  # of every entry
     return NAMES.get(path, " ".join(words).replace("_", " "))
 
 

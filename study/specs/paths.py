@@ -1,4 +1,4 @@
-"""Dotted paths into a spec as read: `model.depth`, `estimators.NAME.key`; the named lists are entered by name."""
+"""Dotted paths into a spec: `model.depth`, `estimators.NAME.key`; the named lists are entered by name, all at once by `*`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from study.errors import StudyError, show, suggestion
 
 NAMED_LISTS = ("estimators", "protocols")
+EVERY = "*"  # in place of a name: every entry of the list
 SECTIONS = ("data", "model", "training", "points")
 TABLE_VALUE = ["points", "test"]  # the one key whose value may itself be a table
 
@@ -49,6 +50,8 @@ def _replace(node: object, parts: list[str], value: object, path: str, depth: in
 
 def _replace_named(entries: object, parts: list[str], value: object, path: str) -> list[Any]:
     names = [label(entry) for entry in entries] if isinstance(entries, list) else []
+    if parts[1] == EVERY and isinstance(entries, list) and entries:
+        return [_replace(entry, parts, value, path, depth=2) for entry in entries]
     if parts[1] not in names:
         known = [name for name in names if name is not None]
         kind = parts[0].removesuffix("s")
@@ -65,18 +68,35 @@ def value_in(document: Mapping[str, Any], path: str) -> object:
     node: Any = document
     for part in split(path):
         if isinstance(node, list):
-            node = next((entry for entry in node if label(entry) == part), None)
+            node = next((entry for entry in node if part in (EVERY, label(entry))), None)
         else:
             node = node.get(part) if isinstance(node, Mapping) else None
     return node
 
 
 def value_at(settings: object, path: str) -> object:
-    """The value that validated settings hold at `path`, None where they have no such key."""
+    """The value that validated settings hold at `path`, None where they have no such key.
+
+    With `*` for a name: what all entries with such a key hold, None where they differ.
+    """
+    parts = split(path)
+    if len(parts) > 2 and parts[1] == EVERY:
+        names = [entry.name for entry in getattr(settings, parts[0])]
+        values = [value_at(settings, ".".join([parts[0], name, *parts[2:]])) for name in names]
+        known = [value for value in values if value is not None]
+        return known[0] if known and all(value == known[0] for value in known) else None
     node: Any = settings
-    for part in split(path):
-        if isinstance(node, list):
-            node = next((entry for entry in node if entry.name == part), None)
-        else:
-            node = getattr(node, part, None) if hasattr(type(node), "model_fields") else None
+    for part in parts:
+        node = (
+            next((entry for entry in node if entry.name == part), None)
+            if isinstance(node, list)
+            else _field(node, part)
+        )
     return node.model_dump() if hasattr(type(node), "model_fields") else node
+
+
+def _field(table: object, key: str) -> Any:
+    """The value of a table's key, which may be called otherwise in Python (`from`)."""
+    fields = getattr(type(table), "model_fields", {})
+    written = {field.alias or name: name for name, field in fields.items()}
+    return getattr(table, written[key]) if key in written else None

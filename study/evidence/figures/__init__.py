@@ -14,7 +14,18 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from study.evidence import files, wording
-from study.evidence.figures import correlations, eigenvalues, layout, lines, losses, norms, overview, scatters, style
+from study.evidence.figures import (
+    correlations,
+    eigenvalues,
+    layout,
+    lines,
+    losses,
+    norms,
+    overview,
+    scatters,
+    slopes,
+    style,
+)
 from study.evidence.figures.lines import Line, Panel, swept_axis
 from study.evidence.figures.material import Material
 from study.evidence.store import Store
@@ -32,7 +43,7 @@ METADATA: dict[str, dict[str, Any]] = {  # without a date: the same records make
     "png": {"Software": f"matplotlib {mpl.__version__}"},
 }
 MOST_SCATTERS = 12  # files of predicted against actual
-STEMS = ("overview", "spearman_", "pearson_", "predicted_vs_actual", "top_eigenvalue_", "parameter_change_")
+STEMS = ("overview", "spearman_", "pearson_", "slope_", "predicted_vs_actual", "top_eigenvalue_", "parameter_change_")
 
 
 def write(experiment: Experiment, store: Store) -> list[Path]:
@@ -60,6 +71,7 @@ def plan(material: Material) -> Iterator[tuple[str, Callable[[], Figure]]]:
     overview                          always
     METRIC_against_AXIS               Spearman and Pearson; AXIS is the numeric swept path with most planned values, else
                                       the swept path with most, else `estimator`
+    slope_against_AXIS                where the axis is a setting of the estimators: damping scales every prediction
     top_eigenvalue_against_AXIS       where trained networks vary along the axis and some eigenvalue is recorded
     parameter_change_against_AXIS     where the axis is a swept path
     PRIMARY_against_test_loss         where some cell has at least MANY_TESTS test rows
@@ -70,10 +82,12 @@ def plan(material: Material) -> Iterator[tuple[str, Callable[[], Figure]]]:
     Stems depend on the spec and not on how many trials are done.
     """
     sweep = material.sweep
-    axis = (sweep.axis or lines.ESTIMATOR).replace(".", "_")
+    axis = wording.stem((sweep.axis or lines.ESTIMATOR).replace(".*", "").replace(".", "_"))
     yield "overview", partial(overview.figure, material)
     for metric in wording.METRICS:
         yield f"{metric}_against_{axis}", partial(correlations.correlation, material, metric)
+    if sweep.axis is not None and sweep.axis.startswith("estimators."):
+        yield f"slope_against_{axis}", partial(slopes.slopes, material)
     if sweep.axis is not None and sweep.axis in sweep.paths:
         if sweep.axis == material.network_sweep.axis and material.network_panels:
             yield f"top_eigenvalue_against_{axis}", partial(eigenvalues.eigenvalues, material)

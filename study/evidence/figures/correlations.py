@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,18 +21,8 @@ from study.evidence.figures.published import Published
 def correlation(material: Material, metric: str) -> Figure:
     """`metric` against the axis of the sweep, a panel per protocol."""
     panels = material.panels
-    columns = len(panels) if len(panels) < 4 else 2
-    rows = math.ceil(len(panels) / columns)
-    legend = max(len(panel.lines) for panel in panels)
-    width = style.PAGE if columns > 1 else style.COLUMN
-    figure = layout.new(
-        width, (layout.PANEL_HEIGHT + 0.55 + layout.LEGEND_ROW * legend) * rows + 2.5 * layout.LEGEND_ROW
-    )
-    grid = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
-    notes = draw_correlation(material, panels, list(grid), metric)
-    layout.note_legend(figure, notes, width)
-    for axes in grid[len(panels) :]:
-        axes.remove()
+    figure, grid, width = layout.panel_grid(panels, 0.55, 2.5, share=True)
+    layout.note_legend(figure, draw_correlation(material, panels, grid, metric), width)
     return figure
 
 

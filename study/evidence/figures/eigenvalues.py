@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -17,17 +16,9 @@ from study.evidence.figures.material import Material, numbered
 def eigenvalues(material: Material) -> Figure:
     """The top Hessian eigenvalue of the trained networks against the axis, a panel per protocol."""
     panels = material.network_panels
-    columns = len(panels) if len(panels) < 4 else 2
-    rows = math.ceil(len(panels) / columns)
-    legend = max(len(panel.lines) for panel in panels) + 2
-    figure = layout.new(
-        style.PAGE if columns > 1 else style.COLUMN, (layout.PANEL_HEIGHT + 0.45 + layout.LEGEND_ROW * legend) * rows
-    )
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    draw_eigenvalues(material, panels, list(grid))
-    for axes in grid[len(panels) :]:
-        axes.remove()
-    figure.legend(handles=eigenvalue_handles(panels), loc="outside lower center", ncols=columns)
+    figure, grid, width = layout.panel_grid(panels, 0.45, 2)
+    draw_eigenvalues(material, panels, grid)
+    layout.note_legend(figure, eigenvalue_handles(panels), width)
     return figure
 
 

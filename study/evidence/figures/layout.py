@@ -34,6 +34,24 @@ def new(width: float, height: float) -> Figure:
     return figure
 
 
+def panel_grid(
+    panels: Sequence[Panel], beside: float, below: float, share: bool = False
+) -> tuple[Figure, list[Axes], float]:
+    """A figure with an axes per panel, in one or two columns of a paper, its axes, and its width in inches.
+
+    beside: inches of a panel's title and labels; below: rows of legend besides the panel's own lines.
+    """
+    columns = len(panels) if len(panels) < 4 else 2
+    rows = math.ceil(len(panels) / columns)
+    width = style.PAGE if columns > 1 else style.COLUMN
+    legend = LEGEND_ROW * (max(len(panel.lines) for panel in panels) + below)
+    figure = new(width, (PANEL_HEIGHT + beside + legend) * rows)
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=share).ravel()
+    for axes in grid[len(panels) :]:
+        axes.remove()
+    return figure, list(grid[: len(panels)]), width
+
+
 def floor_of(table: pd.DataFrame, metric: str) -> float:
     """Where the axis of correlations ends: 0, −0.5 or −1, below everything that is drawn."""
     names = [f"{metric}{end}" for end in ("", "_low", "_band_low") if f"{metric}{end}" in table]
