@@ -131,6 +131,21 @@ class TestLissa:
         one = estimators.predict(fitted, Lissa(depth=3000, repeats=1, scale=60.0))
         assert np.isnan(one.evidence["spread"])
 
+    def test_it_may_run_until_its_norms_settle(self, fitted):
+        settled = estimators.predict(fitted, Lissa(batch_size="full", scale=8.0, depth=5000, until=1e-3))
+        used = settled.evidence["depth_used"]
+        assert 100 < used < 5000
+        assert settled.flags == []
+        assert settled.evidence["norm_depths"][-1] == used
+        same = estimators.predict(fitted, Lissa(batch_size="full", scale=8.0, depth=used))
+        torch.testing.assert_close(same.delta, settled.delta, rtol=1e-12, atol=1e-16)
+        finer = estimators.predict(fitted, Lissa(batch_size="full", scale=8.0, depth=5000, until=1e-5))
+        assert finer.evidence["depth_used"] > used
+        assert finer.evidence["distance_from_exact"] < settled.evidence["distance_from_exact"]
+        never = estimators.predict(fitted, Lissa(batch_size="full", scale=8.0, depth=120, until=1e-9))
+        assert never.flags == ["unconverged"]
+        assert never.evidence["depth_used"] == 120
+
     def test_divergence_is_proved_by_its_norms(self, fitted):
         top = np.linalg.eigvalsh(fitted.hessian.numpy())[-1]
         found = estimators.predict(fitted, Lissa(batch_size="full", scale=0.4 * top, depth=60))

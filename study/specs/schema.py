@@ -211,7 +211,10 @@ class Cg(Table):
 
 
 class Lissa(Table):
-    """`kind = "lissa"`: `depth` steps of h ← v + (1 − damping) h − Ĥh/scale on random rows, `repeats` times."""
+    """`kind = "lissa"`: `depth` steps of h ← v + (1 − damping) h − Ĥh/scale on random rows, `repeats` times.
+
+    With `until` the recursion ends before, when no test point's ‖h‖ changes by more than that part of it any longer.
+    """
 
     kind: Literal["lissa"] = "lissa"
     name: Name = Field(default_factory=_own_kind)
@@ -221,6 +224,7 @@ class Lissa(Table):
     batch_size: BatchSize = 1
     damping: Annotated[float, Field(ge=0, lt=1)] = 0.0
     scale: Positive = 25.0
+    until: NotNegative = 0.0
     seed: Seed = 0
     parameters: Parameters = "all"
 

@@ -15,6 +15,7 @@ from study.compute.networks import Products
 from study.compute.problems import Fitted
 from study.specs import Lissa
 
+WINDOW = 50  # steps whose norms are averaged before they are compared
 KEPT = 20  # iterate norms, at depths evenly spread on a logarithmic scale
 
 
@@ -25,6 +26,10 @@ def predict(fitted: Fitted, settings: Lissa) -> Prediction:
     about `truncation_damping` = s/J. All test points and repeats go through the recursion together; repeats differ in their
     rows, which do not depend on the test points. spread: of single repeats about their mean, relative to it. growth:
     ‖h_J‖ over the (J + 1)‖v‖ that no contraction can exceed: above 1 it is flagged "diverged_recursion".
+
+    until (Guo et al. 2021, who let the recursion run until it converges): J is the first depth at which the mean of ‖h‖ over
+    the last WINDOW steps and all repeats differs from that over the WINDOW before by no more than that part of it, for every
+    test point; "unconverged" where `depth` comes first. depth_used says where it ended.
     """
     system = System.of(fitted, settings.matrix, settings.parameters)
     walk = _walk(system, settings)
@@ -33,21 +38,29 @@ def predict(fitted: Fitted, settings: Lissa) -> Prediction:
     effective = settings.damping * settings.scale
     spread = (solution - mean).square().sum(dim=2).mean(dim=0).sqrt() / mean.norm(dim=1)
     evidence = {
-        "truncation_damping": settings.scale / settings.depth,
+        "depth_used": walk.steps,
+        "truncation_damping": settings.scale / walk.steps,
         "spread": spread.max().item() if settings.repeats > 1 else float("nan"),
         "growth": walk.growth,
         "norm_depths": [float(depth) for depth in walk.depths],
         "norms": walk.norms,
     }
     diverged = not walk.growth <= 1.0
-    return system.prediction(mean, effective, {**evidence}, ["diverged_recursion"] * diverged)
+    unconverged = settings.until > 0 and not walk.converged
+    return system.prediction(
+        mean, effective, {**evidence}, ["diverged_recursion"] * diverged + ["unconverged"] * unconverged
+    )
 
 
 @dataclass(frozen=True)
 class _Walk:
-    """ends: h_J [repeats, T, p]; norms: largest ‖h‖/‖v‖ over repeats and test points at some depths; growth: see `predict`."""
+    """ends: h_J [repeats, T, p] after J `steps`; norms: largest ‖h‖/‖v‖ over repeats and test points at some depths; growth
+    and converged: see `predict`.
+    """
 
     ends: Tensor
+    steps: int
+    converged: bool
     depths: list[int]
     norms: list[float]
     growth: float
@@ -58,13 +71,27 @@ def _walk(system: System, settings: Lissa) -> _Walk:
     right = system.right
     h = right.expand(settings.repeats, *right.shape).clone()
     size = right.norm(dim=1).clamp(min=torch.finfo(right.dtype).tiny)
-    kept = sorted({round(depth) for depth in np.geomspace(1, settings.depth, KEPT)})
-    norms = []
+    kept = {round(depth) for depth in np.geomspace(1, settings.depth, KEPT)}
+    depths, norms, recent, converged, depth = list[int](), list[float](), list[Tensor](), False, 0
     for depth, product in zip(range(1, settings.depth + 1), _batches(system, settings), strict=False):
         h = right + (1 - settings.damping) * h - product(h) / settings.scale
-        if depth in kept:
+        if settings.until:
+            recent = [*recent[-2 * WINDOW + 1 :], h.norm(dim=2).mean(dim=0)]
+            converged = _settled(recent, settings.until)
+        if depth in kept or converged:
+            depths.append(depth)
             norms.append((h.norm(dim=2) / size).max().item())
-    return _Walk(h, kept, norms, norms[-1] / (settings.depth + 1))
+        if converged:
+            break
+    return _Walk(h, depth, converged, depths, norms, norms[-1] / (depth + 1))
+
+
+def _settled(recent: list[Tensor], until: float) -> bool:
+    """recent: the mean norms [T] of the last steps; compared window by window, so that single batches do not decide."""
+    if len(recent) < 2 * WINDOW:
+        return False
+    before, now = (torch.stack(part).mean(dim=0) for part in (recent[:WINDOW], recent[WINDOW:]))
+    return bool(((now - before).abs() <= until * before).all())
 
 
 def _batches(system: System, settings: Lissa) -> Iterator[Products]:

@@ -24,6 +24,7 @@ from study.evidence.figures import (
     overview,
     scatters,
     slopes,
+    solves,
     style,
 )
 from study.evidence.figures.lines import Line, Panel, swept_axis
@@ -43,7 +44,16 @@ METADATA: dict[str, dict[str, Any]] = {  # without a date: the same records make
     "png": {"Software": f"matplotlib {mpl.__version__}"},
 }
 MOST_SCATTERS = 12  # files of predicted against actual
-STEMS = ("overview", "spearman_", "pearson_", "slope_", "predicted_vs_actual", "top_eigenvalue_", "parameter_change_")
+STEMS = (
+    "overview",
+    "spearman_",
+    "pearson_",
+    "slope_",
+    "solves_",
+    "predicted_vs_actual",
+    "top_eigenvalue_",
+    "parameter_change_",
+)
 
 
 def write(experiment: Experiment, store: Store) -> list[Path]:
@@ -72,6 +82,7 @@ def plan(material: Material) -> Iterator[tuple[str, Callable[[], Figure]]]:
     METRIC_against_AXIS               Spearman and Pearson; AXIS is the numeric swept path with most planned values, else
                                       the swept path with most, else `estimator`
     slope_against_AXIS                where the axis is a setting of the estimators: damping scales every prediction
+    solves_against_AXIS               likewise, where estimates say how far they are from the exact one
     top_eigenvalue_against_AXIS       where trained networks vary along the axis and some eigenvalue is recorded
     parameter_change_against_AXIS     where the axis is a swept path
     PRIMARY_against_test_loss         where some cell has at least MANY_TESTS test rows
@@ -88,6 +99,8 @@ def plan(material: Material) -> Iterator[tuple[str, Callable[[], Figure]]]:
         yield f"{metric}_against_{axis}", partial(correlations.correlation, material, metric)
     if sweep.axis is not None and sweep.axis.startswith("estimators."):
         yield f"slope_against_{axis}", partial(slopes.slopes, material)
+        if solves.has_solves(material):
+            yield f"solves_against_{axis}", partial(solves.solves, material)
     if sweep.axis is not None and sweep.axis in sweep.paths:
         if sweep.axis == material.network_sweep.axis and material.network_panels:
             yield f"top_eigenvalue_against_{axis}", partial(eigenvalues.eigenvalues, material)

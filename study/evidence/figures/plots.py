@@ -143,21 +143,24 @@ def eigenvalue_against(table: pd.DataFrame, axes: Axes, scale: Scale, looks: lis
     return axes
 
 
-def slope_against(table: pd.DataFrame, axes: Axes, scale: Scale, looks: list[Look]) -> Axes:
-    """The median slope of actual on predicted changes of each line; log y, 1 marked. A slope that is not positive is left out.
+def positive_against(
+    table: pd.DataFrame, axes: Axes, scale: Scale, looks: list[Look], column: str, label: str, mark: float | None = None
+) -> Axes:
+    """A positive number of each line against the axis; log y, `mark` drawn across. What is not positive is left out.
 
-    table: rows of `cells` with `line`, the index of their look.
+    table: the swept path, `column`, and `line`, the index of their look.
     """
-    axes.axhline(1, color=style.REFERENCE, linewidth=0.6, zorder=0.5)
+    if mark is not None:
+        axes.axhline(mark, color=style.REFERENCE, linewidth=0.6, zorder=0.5)
     for index, look in enumerate(looks):
         part = table[table["line"] == index]
         x = scale.of(part[scale.path]) + dodge(scale, index, len(looks))
         order = np.argsort(x)
-        y = part["slope_median"].to_numpy(dtype=float)[order]
+        y = part[column].to_numpy(dtype=float)[order]
         _marked(axes, x[order], np.where(y > 0, y, np.nan), scale, look)
     scale.dress(axes)
     ticks.log_y(axes)
-    axes.set_ylabel("Slope of actual on predicted (median)")
+    axes.set_ylabel(label)
     return axes
 
 

@@ -14,7 +14,8 @@ def slopes(material: Material) -> Figure:
     figure, grid, _ = layout.panel_grid(panels, 0.55, 0)
     for panel, axes in zip(panels, grid, strict=True):
         looks = [line.look for line in panel.lines]
-        plots.slope_against(numbered(panel), axes, material.sweep.scale, looks)
+        table, label = numbered(panel), "Slope of actual on predicted (median)"
+        plots.positive_against(table, axes, material.sweep.scale, looks, "slope_median", label, mark=1.0)
         layout.title(axes, panel)
         layout.legend(axes, [layout.handle(look) for look in looks if look.label])
     layout.share_y(grid)

@@ -38,6 +38,8 @@ CAPTIONS = {
     "where 95% of the means lie when predictions are given to the wrong rows.",
     r"slope_against_(\w+)": "Slope of actual on predicted changes by least squares within a comparison, median over usable "
     "ones, against {}. A slope of 1 is a prediction of the right size; damping makes every prediction smaller.",
+    r"solves_against_(\w+)": "Relative distance of the solutions from the exact, undamped ones, largest over test points, and "
+    "the seconds they took, against {}: medians over trials.",
     r"top_eigenvalue_against_(\w+)": "Largest eigenvalue of the Hessian of the trained networks against {}: one network "
     "each, and their median.",
     r"parameter_change_against_(\w+)": "How far removal moves the parameters, predicted and actual, against {}: medians and "

@@ -30,7 +30,7 @@ CITED: dict[tuple[str, str], tuple[str, ...]] = {
         "martens2010deep",
         "pearlmutter1994fast",
     ),
-    ("estimator", "lissa"): ("agarwal2017second", "koh2017understanding", "pearlmutter1994fast"),
+    ("estimator", "lissa"): ("agarwal2017second", "koh2017understanding", "guo2021fastif", "pearlmutter1994fast"),
     ("estimator", "arnoldi"): ("schioppa2022scaling", "lehoucq1998arpack", "pearlmutter1994fast"),
     ("estimator", "nystrom"): ("frangella2023randomized", "pearlmutter1994fast"),
     ("estimator", "newton_step"): ("pregibon1981logistic", "beirami2017optimal"),
@@ -98,6 +98,12 @@ ENTRIES: dict[str, tuple[str, dict[str, str]]] = {
         "title": "Randomized {Nystr{\\\"o}m} Preconditioning",
         "journal": "SIAM Journal on Matrix Analysis and Applications", "volume": "44", "number": "2",
         "pages": "718--752", "year": "2023",
+    }),
+    "guo2021fastif": ("inproceedings", {
+        "author": "Guo, Han and Rajani, Nazneen Fatema and Hase, Peter and Bansal, Mohit and Xiong, Caiming",
+        "title": "{FastIF}: Scalable Influence Functions for Efficient Model Interpretation and Debugging",
+        "booktitle": "Proceedings of the 2021 Conference on Empirical Methods in Natural Language Processing",
+        "pages": "10333--10350", "year": "2021",
     }),
     "hara2019data": ("inproceedings", {
         "author": "Hara, Satoshi and Nitanda, Atsushi and Maehara, Takanori",

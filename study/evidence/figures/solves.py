@@ -1,0 +1,41 @@
+"""How far approximate solves are from the exact one and how long they take, against the axis."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from study.evidence.figures import layout, plots, style
+from study.evidence.figures.material import Material, numbered
+
+MEASURED = {
+    "distance_from_exact": "Distance from exact H⁻¹∇L, relative",
+    "seconds": "Seconds of one network's estimate",
+}
+
+
+def solves(material: Material) -> Figure:
+    """Medians over trials of the table `estimates`: distance from the exact answer, and seconds, side by side."""
+    panel = material.panels[-1]
+    looks = [line.look for line in panel.lines]
+    table = _with_solves(material, numbered(panel))
+    height = layout.PANEL_HEIGHT + 0.6 + layout.LEGEND_ROW * -(-len(looks) // 2)
+    figure = layout.new(style.PAGE, height)
+    for axes, (column, label) in zip(figure.subplots(1, len(MEASURED)), MEASURED.items(), strict=True):
+        plots.positive_against(table, axes, material.sweep.scale, looks, column, label)
+    handles = [layout.handle(look) for look in looks if look.label]
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    return figure
+
+
+def has_solves(material: Material) -> bool:
+    """Whether any estimate says how far it is from the exact one."""
+    table = material.tables.estimates
+    return "distance_from_exact" in table and bool(table["distance_from_exact"].notna().any())
+
+
+def _with_solves(material: Material, table: pd.DataFrame) -> pd.DataFrame:
+    keys = [*material.sweep.paths, "estimator"]
+    medians = material.tables.estimates.groupby(keys, dropna=False, as_index=False)[list(MEASURED)].median()
+    return table.merge(medians, on=keys, how="left")
