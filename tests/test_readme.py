@@ -45,6 +45,8 @@ class Table:
         [cell] = cells.to_dict("records")
         if not cell["usable"]:
             return "undefined"
+        if f"{metric}_low" not in cell:
+            return f"{cell[metric]:.2g}"
         numbers = [f"{cell[f'{metric}{end}']:.2f}" for end in ("", "_low", "_high")]
         interval = "" if numbers[1] == "nan" else f" [{numbers[1]}, {numbers[2]}]"
         counts = "" if cell["usable"] == cell["total"] else f" ({cell['usable']}/{cell['total']})"
@@ -94,6 +96,13 @@ TABLES = (
         "certified, all rows, λ = 10⁻⁵": certified("all", 1e-5),
         "as published, λ = 0": published("highest_influence", 0.0),
     }, {f"width {width}": {"model.width": width} for width in (8, 20, 50)}),
+    Table("damping_path", "", {
+        "`exact`, depth 1": {"estimator": "exact", "model.depth": 1},
+        "`exact`, depth 3": {"estimator": "exact", "model.depth": 3},
+        "`exact`, depth 5": {"estimator": "exact", "model.depth": 5},
+        "`ggn`, depth 3": {"estimator": "ggn", "model.depth": 3},
+        "slope of `exact`, depth 3": {"estimator": "exact", "model.depth": 3, "metric": "slope_median"},
+    }, {f"δ = {damping:g}": {"estimators.*.damping": damping} for damping in (0.0, 0.001, 0.01, 0.1, 1.0, 100.0)}),
 )  # fmt: skip
 
 
