@@ -46,7 +46,7 @@ class Table:
         if not cell["usable"]:
             return "undefined"
         if f"{metric}_low" not in cell:
-            return f"{cell[metric]:.2g}"
+            return f"{float(f'{cell[metric]:.2g}'):g}"
         numbers = [f"{cell[f'{metric}{end}']:.2f}" for end in ("", "_low", "_high")]
         interval = "" if numbers[1] == "nan" else f" [{numbers[1]}, {numbers[2]}]"
         counts = "" if cell["usable"] == cell["total"] else f" ({cell['usable']}/{cell['total']})"
