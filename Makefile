@@ -24,6 +24,7 @@ bench: $(VENV)/ready
 	$(BIN)/python -m benchmarks.retraining
 	$(BIN)/python -m benchmarks.stationary
 	$(BIN)/python -m benchmarks.influence
+	$(BIN)/python -m benchmarks.pairs
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.evidence
 	$(BIN)/python -m benchmarks.coverage

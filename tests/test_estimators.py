@@ -196,3 +196,31 @@ def test_the_plug_in_is_the_change_of_the_target_at_the_predicted_parameters(tmp
     )
     np.testing.assert_allclose(record.arrays["plugin/exact"], losses[1:] - losses[0], rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(record.arrays["predicted_norm/exact"], (moved - fitted.theta).norm(dim=1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("removal", ["zero_weight", "renormalise"])
+@pytest.mark.parametrize("kind", [Exact, Ggn])
+@pytest.mark.parametrize("parameters", ["all", "last_layer"])
+def test_a_large_definite_matrix_is_factored_with_the_same_result(tmp_path, monkeypatch, kind, parameters, removal):
+    fitted = cases.fitted(tmp_path, {**POLISHED, "points.removal": removal})
+    settings = kind(damping=0.01, parameters=parameters)
+    decomposed = estimators.predict(fitted, settings)
+    monkeypatch.setattr("study.compute.estimators.dense.FACTORED", 1)
+    factored = estimators.predict(fitted, settings)
+    torch.testing.assert_close(factored.delta, decomposed.delta, rtol=1e-9, atol=1e-13)
+    torch.testing.assert_close(factored.change, decomposed.change, rtol=1e-9, atol=1e-13)
+    assert factored.evidence["residual"] < 1e-12
+    assert "smallest_eigenvalue" not in factored.evidence
+    ratio = factored.evidence["condition_number"] / decomposed.evidence["condition_number"]
+    assert 1 / 3 < ratio < len(fitted.theta)  # in the 1-norm, and estimated
+
+
+def test_what_has_no_factor_is_decomposed(tmp_path, monkeypatch):
+    monkeypatch.setattr("study.compute.estimators.dense.FACTORED", 1)
+    linear = {"model.kind": "linear", "training.weight_decay": 0, "training.steps": 5}
+    assert estimators.predict(cases.fitted(tmp_path, linear), Exact()).flags == ["singular"]
+    trained = cases.fitted(tmp_path, {"training.steps": 1, "training.weight_decay": 1e-4})
+    indefinite = Fitted(trained.problem, 2 * trained.problem.network.initial(1), trained.target)
+    assert estimators.predict(indefinite, Exact()).flags == ["indefinite"]
+    broken = Fitted(trained.problem, torch.full_like(trained.theta, torch.nan), trained.target)
+    assert torch.isnan(estimators.predict(broken, Exact()).delta).all()

@@ -1,6 +1,6 @@
 """Dense symmetric curvature matrices: definiteness with evidence, and solves that hide nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,10 +19,12 @@ def formed(parameters: int) -> bool:
     return parameters <= LARGEST_HESSIAN
 
 
-def extreme_eigenvalues(product: Callable[[Tensor], Tensor], start: Tensor) -> tuple[float, float]:
-    """Smallest and largest eigenvalue of a matrix known by its products with one vector [P], to about 1e-4 of the largest.
+def extreme_eigenvalues(
+    product: Callable[[Tensor], Tensor], start: Tensor, ends: Sequence[str] = ("SA", "LA")
+) -> list[float]:
+    """Smallest ("SA") and largest ("LA") eigenvalue of a matrix known by its products with one vector [P].
 
-    By ARPACK from `start` [P]; NaN where it does not converge or where the products are not finite.
+    By ARPACK from `start` [P], to about 1e-4 of the largest; NaN where it does not converge or products are not finite.
     """
 
     def matvec(vector: np.ndarray) -> np.ndarray:
@@ -30,16 +32,16 @@ def extreme_eigenvalues(product: Callable[[Tensor], Tensor], start: Tensor) -> t
 
     operator = LinearOperator((len(start), len(start)), matvec=matvec, dtype=np.float64)
     if not np.isfinite(matvec(start.cpu().numpy())).all():
-        return float("nan"), float("nan")
+        return [float("nan")] * len(ends)
     found = []
-    for which in ("SA", "LA"):
+    for which in ends:
         try:
             [value] = eigsh(operator, k=1, which=which, v0=start.cpu().numpy(), tol=EXTREMES_TOLERANCE,
                             maxiter=EXTREMES_ITERATIONS, return_eigenvectors=False)  # fmt: skip
         except ArpackNoConvergence:
             value = float("nan")
         found.append(float(value))
-    return found[0], found[1]
+    return found
 
 
 def positive_definite(matrices: Tensor) -> tuple[Tensor, Tensor]:

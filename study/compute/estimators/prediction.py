@@ -1,6 +1,8 @@
 """What an estimator returns."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from torch import Tensor
 
@@ -9,12 +11,17 @@ from torch import Tensor
 class Prediction:
     """What an estimator says of every training row's removal.
 
-    change: Δθ [n, P], None where an estimator solves for the test points only; delta: change of the target at each chosen
-    test point, ∇_tᵀΔθ [n, T]; evidence: how the numbers were obtained, JSON-able; flags: reasons for doubt, such as
-    "indefinite".
+    changes: Δθ [n, P], or how to compute it where all pairs are known without, or None where an estimator knows none;
+    delta: change of the target at each chosen test point, ∇_tᵀΔθ [n, T]; evidence: how the numbers were obtained, JSON-able;
+    flags: reasons for doubt, such as "indefinite".
     """
 
-    change: Tensor | None
+    changes: Tensor | Callable[[], Tensor] | None
     delta: Tensor
     evidence: dict[str, float | int | list[float]] = field(default_factory=dict)
     flags: list[str] = field(default_factory=list)
+
+    @cached_property
+    def change(self) -> Tensor | None:
+        """Δθ [n, P], computed when first asked for."""
+        return self.changes() if callable(self.changes) else self.changes
