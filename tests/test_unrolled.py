@@ -1,4 +1,4 @@
-"""The derivative of a training run against runs with the weight changed a little, and against actual removals."""
+"""Estimators that follow the training run: its derivative against runs with a weight changed a little, and tracin."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ import torch
 from study.compute import estimators, fitting, sensitivities
 from study.compute.fitting import Job
 from study.errors import StudyError
-from study.specs import Unrolled
+from study.specs import Tracin, Unrolled
 from tests import cases
 
 ADAM = {"training.optimizer": "adam", "training.steps": 120, "training.learning_rate": 0.01}
@@ -109,3 +109,55 @@ def test_a_key_that_python_calls_otherwise_is_swept_by_its_own_name(tmp_path):
     found = cases.trials(tmp_path, adam, {"estimators.unrolled.from": ["base", "init"]})
     assert [trial.swept["estimators.unrolled.from"] for trial in found] == ["base", "init"]
     assert [trial.settings.estimators[0].origin for trial in found] == ["base", "init"]
+
+
+class TestTracin:
+    def test_one_plain_step_is_its_first_order_change(self, tmp_path):
+        changes = {**SGD, "training.momentum": 0.0, "training.steps": 1, "training.learning_rate": 1e-3}
+        fitted = cases.fitted(tmp_path, changes)
+        found = estimators.predict(fitted, Tracin(checkpoints=1))
+        start = fitted.problem.network.initial(fitted.problem.settings.seed)
+        rows = fitted.problem.objective.row_gradients(start[None])[0]
+        expected = 1e-3 * rows @ fitted.target.gradients(start).T / len(rows)
+        torch.testing.assert_close(found.delta, expected, rtol=1e-10, atol=1e-16)
+        unrolled = estimators.predict(fitted, Unrolled.model_validate({"from": "init"})).delta
+        torch.testing.assert_close(found.delta, unrolled, rtol=5e-2, atol=1e-3 * unrolled.abs().max().item())
+        assert found.evidence["end_distance"] < 1e-12
+
+    def test_it_is_the_sum_over_checkpoints_of_a_plain_loop(self, tmp_path):
+        changes = {**SGD, "training.steps": 30, "training.schedule": "cosine", "points.removal": "renormalise"}
+        fitted = cases.fitted(tmp_path, changes)
+        problem = fitted.problem
+        theta = problem.network.initial(problem.settings.seed).clone()
+        change = problem.removal_weights(torch.arange(problem.weights.shape[1])) - problem.weights
+        velocity, expected = torch.zeros_like(theta), 0.0
+        for step in range(30):
+            if step % 10 == 0:
+                rows = problem.objective.row_gradients(theta[None])[0]
+                products = change @ rows @ fitted.target.gradients(theta).T
+            rate = 0.05 * 0.5 * (1 + np.cos(np.pi * step / 30))
+            velocity = 0.9 * velocity + problem.objective.gradient(theta[None], problem.weights)[1][0]
+            theta = theta - rate * velocity
+            expected = expected - rate / (1 - 0.9) * products
+        found = estimators.predict(fitted, Tracin(checkpoints=3))
+        torch.testing.assert_close(found.delta, expected, rtol=1e-9, atol=1e-14)
+        assert found.evidence["checkpoints"] == 3
+
+    def test_more_checkpoints_come_nearer_to_the_derivative_of_a_short_run(self, tmp_path):
+        fitted = cases.fitted(
+            tmp_path, {**SGD, "training.momentum": 0.0, "training.steps": 60, "training.learning_rate": 0.02}
+        )
+        unrolled = estimators.predict(fitted, Unrolled.model_validate({"from": "init"})).delta
+        errors = [(estimators.predict(fitted, Tracin(checkpoints=k)).delta - unrolled).norm() for k in (1, 60)]
+        assert errors[1] < errors[0]
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            (ADAM, 'estimators.tracin: optimizer = "adam"'),
+            ({**SGD, "training.steps": 5}, "checkpoints = 10: the run has only 5"),
+        ],
+    )
+    def test_other_runs_are_refused(self, tmp_path, changes, message):
+        with pytest.raises(StudyError, match=message):
+            cases.trials(tmp_path, {**changes, "estimators": [{"kind": "tracin"}]})

@@ -263,6 +263,26 @@ class NewtonStep(Table):
     max_iterations: Count = 200
 
 
+class Tracin(Table):
+    """`kind = "tracin"`: gradient products at `checkpoints` along the training run (stochastic gradient descent only)."""
+
+    kind: Literal["tracin"] = "tracin"
+    name: Name = Field(default_factory=_own_kind)
+    checkpoints: Count = 10
+    parameters: Parameters = "all"
+
+    def refuse(self, training: Training) -> None:
+        """Raises where a step is not the gradient times a rate."""
+        if training.optimizer != "sgd":
+            raise broken_rule(
+                f'estimators.{self.name}: optimizer = "{training.optimizer}": its steps are no multiples of a gradient; use "sgd"'
+            )
+        if self.checkpoints > training.steps:
+            raise broken_rule(
+                f"estimators.{self.name}: checkpoints = {self.checkpoints}: the run has only {training.steps} steps"
+            )
+
+
 class Unrolled(Table):
     """`kind = "unrolled"`: the derivative of a training run in a row's weight: `from = "base"` for `steps` further steps, as
     `warm` takes them, or `from = "init"` for the whole training, as `cold` runs it.
@@ -311,7 +331,7 @@ class Stationary(Table):
     tolerance: Positive = 1e-9
 
 
-Estimators = Exact | Ggn | Identity | Cg | Lissa | Arnoldi | Nystrom | NewtonStep | Unrolled
+Estimators = Exact | Ggn | Identity | Cg | Lissa | Arnoldi | Nystrom | NewtonStep | Unrolled | Tracin
 Estimator = Annotated[Estimators, Field(discriminator="kind")]
 Protocol = Annotated[Warm | Cold | Stationary, Field(discriminator="kind")]
 
@@ -353,7 +373,7 @@ class Settings(Table):
         if by is not None and self.points.train in INFLUENCE_RULES and by not in names:
             raise broken_rule(f'points.by = "{by}": no such estimator here; name one of {listed(names)}')
         for estimator in self.estimators:
-            if isinstance(estimator, Unrolled):
+            if isinstance(estimator, Unrolled | Tracin):
                 estimator.refuse(self.training)
         return self
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from study.compute.estimators import cg, exact, ggn, identity, lissa, low_rank, newton_step, unrolled
+from study.compute.estimators import cg, exact, ggn, identity, lissa, low_rank, newton_step, tracin, unrolled
 from study.compute.estimators.prediction import Prediction
 from study.compute.problems import Fitted
 
@@ -17,6 +17,7 @@ KINDS: dict[str, Callable[[Fitted, Any], Prediction]] = {
     "nystrom": low_rank.nystrom,
     "newton_step": newton_step.predict,
     "unrolled": unrolled.predict,
+    "tracin": tracin.predict,
 }
 
 
