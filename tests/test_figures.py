@@ -614,3 +614,13 @@ def test_estimators_that_know_no_change_of_parameters_are_left_out_of_its_figure
     material = Material(_varied(tmp_path, DEPTHS, change, rows=20, estimators=("exact", "cg")))
     handles = norms.draw_norms(material, Figure().subplots(), material.panels[0], material.panels[0].lines)
     assert [handle.get_label() for handle in handles] == ["predicted (exact)", "actual (stationary)"]
+
+    def unknown(trial, record):
+        _alive(trial, record)
+        record.arrays["predicted_norm/exact"] = np.full(20, np.nan)
+
+    none = Material(_varied(tmp_path / "none", DEPTHS, unknown, rows=20))
+    stems = [stem for stem, _ in figures.plan(none)]
+    assert not any(stem.startswith("parameter_change") for stem in stems)
+    with style.applied():
+        assert not any("Δθ" in axes.get_ylabel() for axes in overview.figure(none).get_axes())

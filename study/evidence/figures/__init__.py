@@ -84,7 +84,7 @@ def plan(material: Material) -> Iterator[tuple[str, Callable[[], Figure]]]:
     slope_against_AXIS                where the axis is a setting of the estimators: damping scales every prediction
     solves_against_AXIS               likewise, where estimates say how far they are from the exact one
     top_eigenvalue_against_AXIS       where trained networks vary along the axis and some eigenvalue is recorded
-    parameter_change_against_AXIS     where the axis is a swept path
+    parameter_change_against_AXIS     where the axis is a swept path and some estimator knows how far parameters move
     PRIMARY_against_test_loss         where some cell has at least MANY_TESTS test rows
     predicted_vs_actual_ESTIMATOR_PROTOCOL          all cells in one file, if at most MOST_PANELS are planned;
     predicted_vs_actual_ESTIMATOR_PROTOCOL_VALUES   else a file per line of the rest of the sweep; at most MOST_SCATTERS
@@ -104,7 +104,8 @@ def plan(material: Material) -> Iterator[tuple[str, Callable[[], Figure]]]:
     if sweep.axis is not None and sweep.axis in sweep.paths:
         if sweep.axis == material.network_sweep.axis and material.network_panels:
             yield f"top_eigenvalue_against_{axis}", partial(eigenvalues.eigenvalues, material)
-        yield f"parameter_change_against_{axis}", partial(norms.norms, material)
+        if material.knows_changes:
+            yield f"parameter_change_against_{axis}", partial(norms.norms, material)
     if material.many_tests:
         primary = material.tables.experiment.primary
         yield f"{primary}_against_test_loss", partial(losses.against_loss, material, primary)

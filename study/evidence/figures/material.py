@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from study.evidence.figures import derived, lines, published, style
@@ -63,6 +64,15 @@ class Material:
     @cached_property
     def losses(self) -> pd.DataFrame:
         return derived.test_losses(self.tables.readings, self.tables.agreement)
+
+    @cached_property
+    def knows_changes(self) -> bool:
+        """Whether any estimator says how far a removal moves the parameters."""
+        return any(
+            np.isfinite(block.record.arrays[f"predicted_norm/{name}"]).any()
+            for block in self.tables.readings.blocks
+            for name in block.estimators
+        )
 
     @property
     def many_tests(self) -> bool:

@@ -73,8 +73,9 @@ def _details(part: SubFigure, material: Material) -> None:
     """One cell, the eigenvalues and the norms, where the experiment has them."""
     panel, chosen, cell, rule = main_cell(material)
     swept = material.sweep.axis is not None
+    moved = swept and material.knows_changes
     networks = [p for p in material.network_panels if swept and material.network_sweep.axis == material.sweep.axis]
-    grid = part.subplots(1, 1 + bool(networks) + swept, squeeze=False).ravel()
+    grid = part.subplots(1, 1 + bool(networks) + moved, squeeze=False).ravel()
     several = [str(cell["estimator"])] if material.cells["estimator"].nunique() > 1 else []
     phrases = several + [material.sweep.phrase(path, cell[path]) for path in material.sweep.shown(panel.protocol)]
     title = "\n".join(filter(None, [panel.title, layout.in_rows(phrases, 34), rule]))
@@ -86,7 +87,7 @@ def _details(part: SubFigure, material: Material) -> None:
         eigenvalues.draw_eigenvalues(material, [replace(own, note="")], [grid[1]])
         looks = [line.look for line in own.lines if line.look.label]
         layout.legend(grid[1], [*map(layout.handle, looks), *eigenvalues.eigenvalue_handles([own], brief=True)])
-    if swept:
+    if moved:
         handles = norms.draw_norms(material, grid[-1], panel, chosen)
         grid[-1].set_ylabel("‖Δθ‖ (quartiles)")
         rest = [material.sweep.phrase(path, cell[path]) for path in material.sweep.varying(panel.protocol)]
