@@ -106,6 +106,14 @@ class TestLissa:
         assert errors[0] > errors[1] > errors[2]
         assert errors[2] < 1e-3
 
+    @pytest.mark.parametrize("parameters", ["all", "last_layer"])
+    def test_without_a_compiled_kernel_it_is_the_same(self, fitted, monkeypatch, parameters):
+        settings = Lissa(batch_size=3, depth=40, repeats=2, parameters=parameters)
+        compiled = estimators.predict(fitted, settings)
+        cases.eager(monkeypatch)
+        eager = estimators.predict(fitted, settings)
+        torch.testing.assert_close(eager.delta, compiled.delta, rtol=1e-9, atol=1e-14)
+
     def test_it_is_the_recursion_on_the_very_rows_drawn(self, fitted):
         settings = Lissa(batch_size=3, damping=0.02, scale=20.0, depth=6, repeats=2, seed=5)
         objective, ends = fitted.problem.objective, []
