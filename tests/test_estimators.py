@@ -7,7 +7,7 @@ import torch
 from study.compute import estimators, newton, protocols
 from study.compute.fitting import Job
 from study.compute.problems import Fitted
-from study.specs import Exact, Ggn, Identity, Stationary
+from study.specs import Cg, Exact, Ggn, Identity, Stationary
 from tests import cases
 
 RIDGE = {
@@ -147,6 +147,23 @@ def test_a_subset_of_parameters_moves_alone(tmp_path, kind, parameters):
     torch.testing.assert_close(found.delta, expected, rtol=1e-7, atol=1e-9)
     assert (found.change[:, layer1] == 0).all()
     assert found.evidence["parameters"] == len(chosen)
+
+
+def test_what_a_subset_of_parameters_leaves_out_is_said(tmp_path):
+    fitted = cases.fitted(tmp_path, POLISHED)
+    exact = estimators.predict(fitted, Exact()).delta
+    for settings in (
+        Exact(parameters="last_layer"),
+        Cg(parameters=["output.weight"]),
+        Identity(parameters="last_layer"),
+    ):
+        found = estimators.predict(fitted, settings)
+        expected = ((found.delta - exact).norm(dim=0) / exact.norm(dim=0)).max().item()
+        assert found.evidence["mismatch"] == pytest.approx(expected, rel=1e-6)
+        assert expected > 1e-2
+    assert "mismatch" not in estimators.predict(fitted, Exact()).evidence
+    every = Exact(parameters=fitted.problem.network.names)
+    assert estimators.predict(fitted, every).evidence["mismatch"] < 1e-9
 
 
 def test_an_indefinite_hessian_is_flagged_until_damped(tmp_path):

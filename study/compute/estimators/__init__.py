@@ -1,10 +1,15 @@
 """Estimators predict the change that a removal makes. A new one is a file here, its class in study.specs and a line below."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from study.compute.estimators import cg, exact, ggn, identity, lissa, low_rank, newton_step, tracin, unrolled
 from study.compute.estimators.prediction import Prediction
+from study.compute.estimators.through_tests import DENSE
 from study.compute.problems import Fitted
 
 KINDS: dict[str, Callable[[Fitted, Any], Prediction]] = {
@@ -22,5 +27,19 @@ KINDS: dict[str, Callable[[Fitted, Any], Prediction]] = {
 
 
 def predict(fitted: Fitted, settings: Any) -> Prediction:
-    """The prediction of the estimator that `settings.kind` names."""
-    return KINDS[settings.kind](fitted, settings)
+    """The prediction of the estimator that `settings.kind` names.
+
+    Where it moves some of the parameters only, its evidence says what that leaves out: mismatch, the largest distance over
+    test points of its changes from those of undamped exact influence on all parameters, relative to them (if small enough
+    to know).
+    """
+    found = KINDS[settings.kind](fitted, settings)
+    if settings.parameters == "all" or len(fitted.theta) > DENSE:
+        return found
+    return replace(found, evidence={**found.evidence, "mismatch": _mismatch(fitted, found.delta)})
+
+
+def _mismatch(fitted: Fitted, delta: Tensor) -> float:
+    every = torch.arange(len(fitted.theta))
+    whole = -fitted.pull_along(fitted.spectrum(every).solve(fitted.test_gradients))
+    return ((delta - whole).norm(dim=0) / whole.norm(dim=0)).max().item()

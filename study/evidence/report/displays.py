@@ -32,6 +32,7 @@ EVIDENCE = {
     "negative_curvature_met": "most solves that ended where curvature was negative",
     "truncation_damping": "what stopping early is like: scale over depth, beside the damping",
     "difference_error": "distance of the derivative from a central difference of two runs, relative to the largest change",
+    "mismatch": "largest distance of the changes from exact influence on all parameters, relative to it",
     "depth_used": "most steps of the recursion",
     "spread": "of single repeats about their mean, relative to it",
     "growth": "norm of the last iterate over the largest that a contraction can reach: above 1 the recursion diverges",
