@@ -26,6 +26,7 @@ from study.evidence.figures import (
     published,
     scales,
     scatters,
+    solves,
     style,
 )
 from study.evidence.figures.material import Material
@@ -624,3 +625,24 @@ def test_estimators_that_know_no_change_of_parameters_are_left_out_of_its_figure
     assert not any(stem.startswith("parameter_change") for stem in stems)
     with style.applied():
         assert not any("Δθ" in axes.get_ylabel() for axes in overview.figure(none).get_axes())
+
+
+def test_solves_beyond_measure_are_arrows_and_a_single_estimator_is_not_named_again(tmp_path):
+    axes_of = {"estimators.lissa.depth": [10, 100], "estimators.lissa.scale": [3.0, 30.0]}
+
+    def change(trial, record):
+        _alive(trial, record)
+        far = 1e30 if trial.swept["estimators.lissa.scale"] == 3.0 else 0.25
+        record.header["estimators"]["lissa"] |= {"distance_from_exact": far, "seconds": 0.5}
+
+    material = Material(_varied(tmp_path, axes_of, change, rows=20, estimators=("lissa",)))
+    with style.applied():
+        figure = solves.solves(material)
+    left, right = figure.axes
+    assert [list(line.get_ydata()) for line in _by_gid(left.lines, "beyond")] == [[10.0, 10.0], []]
+    assert _by_gid(left.lines, "line")[1].get_ydata() == pytest.approx([0.25, 0.25])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "scale 3", "scale 30", "beyond 10 times the exact solution",
+    ]  # fmt: skip
+    assert left.get_xlabel() == "Lissa depth"
+    assert all(list(line.get_ydata()) == [0.5, 0.5] for line in _by_gid(right.lines, "line"))

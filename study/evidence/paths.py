@@ -25,3 +25,10 @@ def swept_axis(values: Mapping[str, Sequence[Any]]) -> str | None:
     numeric = {path: count for path, count in counts.items() if wording.all_numbers([*(distinct[path] - {None})])}
     candidates = numeric or counts
     return max(candidates, key=lambda path: candidates[path]) if candidates else None
+
+
+def unmistakable(path: str, among: Sequence[str]) -> bool:
+    """Whether a setting of an estimator or protocol needs no name before it: one entry is swept, and no other key is alike."""
+    entries = {tuple(other.split(".")[:2]) for other in among if other.startswith(("estimators.", "protocols."))}
+    key = path.rsplit(".", 1)[-1]
+    return len(entries) == 1 and sum(other.rsplit(".", 1)[-1] == key for other in among) == 1

@@ -78,15 +78,16 @@ def short(given: Any, powers: bool = False) -> str:
     return text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
 
 
-def name(path: str) -> str:
-    """A swept path in a word or two: `estimators.lissa.depth` is "lissa depth"."""
-    words = path.split(".")[1:] if path.startswith(("estimators.", "protocols.")) else path.split(".")[-1:]
+def name(path: str, brief: bool = False) -> str:
+    """A swept path in a word or two: `estimators.lissa.depth` is "lissa depth", and in brief "depth"."""
+    named = path.startswith(("estimators.", "protocols.")) and not brief
+    words = path.split(".")[1:] if named else path.split(".")[-1:]
     words = [word for word in words if word != "*"]  # of every entry
     return NAMES.get(path, " ".join(words).replace("_", " "))
 
 
-def phrase(path: str, given: Any, powers: bool = False) -> str:
-    """A swept path with its value: "depth 3", "λ = 0.005", "highest loss", "float32", "unpolished"."""
+def phrase(path: str, given: Any, powers: bool = False, brief: bool = False) -> str:
+    """A swept path with its value: "depth 3", "λ = 0.005", "highest loss", "float32", "unpolished"; brief: see `name`."""
     given = value(given)
     if path == WEIGHT_DECAY and given is not None:
         return f"λ = {short(given, powers)}"
@@ -96,7 +97,7 @@ def phrase(path: str, given: Any, powers: bool = False) -> str:
         return RULES.get(str(given), short(given))
     if path in SPEAK_FOR_THEMSELVES and given is not None:
         return short(given)
-    return f"{name(path)} {short(given, powers)}"
+    return f"{name(path, brief)} {short(given, powers)}"
 
 
 def axis_label(path: str) -> str:

@@ -14,7 +14,7 @@ import pandas as pd
 from study.evidence import wording
 from study.evidence.figures import scales
 from study.evidence.figures.style import FILLS, LINES, MARKERS, Look, estimator_colour, protocol_colour, shade
-from study.evidence.paths import cell_paths, swept_axis
+from study.evidence.paths import cell_paths, swept_axis, unmistakable
 from study.evidence.readings import Readings, swept_values
 
 MOST_LINES = 8  # of a panel: more cannot be told apart
@@ -135,7 +135,8 @@ class Sweep:
 
     def phrase(self, path: str, given: Any) -> str:
         """A swept path with its value, in the notation that suits all values of the path."""
-        return wording.phrase(path, given, path in self.paths and wording.in_powers(self.distinct(path)))
+        powers = path in self.paths and wording.in_powers(self.distinct(path))
+        return wording.phrase(path, given, powers, unmistakable(path, self.paths))
 
     def constants(self, protocol: str) -> dict[str, Any]:
         found = {path: self.distinct(path, protocol) for path in self.rest}

@@ -144,9 +144,12 @@ def eigenvalue_against(table: pd.DataFrame, axes: Axes, scale: Scale, looks: lis
 
 
 def positive_against(
-    table: pd.DataFrame, axes: Axes, scale: Scale, looks: list[Look], column: str, label: str, mark: float | None = None
-) -> Axes:
+    table: pd.DataFrame, axes: Axes, scale: Scale, looks: list[Look], column: str, label: str, mark: float | None = None,
+    cap: float = np.inf,
+) -> Axes:  # fmt: skip
     """A positive number of each line against the axis; log y, `mark` drawn across. What is not positive is left out.
+
+    Numbers above `cap`, and such as are not finite, are arrows at its height: how far above says nothing.
 
     table: the swept path, `column`, and `line`, the index of their look.
     """
@@ -157,7 +160,10 @@ def positive_against(
         x = scale.of(part[scale.path]) + dodge(scale, index, len(looks))
         order = np.argsort(x)
         y = part[column].to_numpy(dtype=float)[order]
-        _marked(axes, x[order], np.where(y > 0, y, np.nan), scale, look)
+        beyond = ~(y <= cap) & np.isfinite(cap)
+        _marked(axes, x[order], np.where((y > 0) & ~beyond, y, np.nan), scale, look)
+        axes.plot(x[order][beyond], np.full(beyond.sum(), cap), linestyle="none", marker="^", markersize=4.5,
+                  color=look.colour, markerfacecolor="white", zorder=4, gid="beyond")  # fmt: skip
     scale.dress(axes)
     ticks.log_y(axes)
     axes.set_ylabel(label)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from study.evidence.figures import layout, plots, style
 from study.evidence.figures.material import Material, numbered
 
+FARTHEST = 10.0  # times the exact solution: how much farther off says nothing
 MEASURED = {
     "distance_from_exact": "Distance from exact H⁻¹∇L, relative",
     "seconds": "Seconds of one network's estimate",
@@ -22,8 +25,12 @@ def solves(material: Material) -> Figure:
     height = layout.PANEL_HEIGHT + 0.6 + layout.LEGEND_ROW * -(-len(looks) // 2)
     figure = layout.new(style.PAGE, height)
     for axes, (column, label) in zip(figure.subplots(1, len(MEASURED)), MEASURED.items(), strict=True):
-        plots.positive_against(table, axes, material.sweep.scale, looks, column, label)
+        cap = FARTHEST if column == "distance_from_exact" else np.inf
+        plots.positive_against(table, axes, material.sweep.scale, looks, column, label, cap=cap)
     handles = [layout.handle(look) for look in looks if look.label]
+    if not (table["distance_from_exact"] <= FARTHEST).all():
+        handles.append(Line2D([], [], linestyle="none", marker="^", markersize=4.5, color=style.NOTE,
+                              markerfacecolor="white", label=f"beyond {FARTHEST:g} times the exact solution"))  # fmt: skip
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from study.evidence import wording
-from study.evidence.paths import cell_paths, swept_axis
+from study.evidence.paths import cell_paths, swept_axis, unmistakable
 from study.evidence.report.cell_rows import (
     Row,
     Series,
@@ -53,7 +53,7 @@ class Courses:
         if not settings or self.axis is None:
             return self._over_all(part, metric)
         ordered = sorted(settings, key=lambda name: _width(settings[name], metric))
-        axis = wording.name(self.axis)
+        axis = wording.name(self.axis, unmistakable(self.axis, list(self.paths)))
         if len(ordered) == 1 and not ordered[0]:
             return f"varies with {axis} {self._span(settings[''], metric, [self.axis])}"
         told = [f"{name}: {self._span(settings[name], metric, [self.axis])}" for name in (ordered[0], ordered[-1])]
@@ -88,7 +88,10 @@ class Courses:
 
     def named(self, row: Row, paths: Sequence[str]) -> str:
         """`depth 3, λ = 10⁻⁵`: these paths of a cell in words."""
-        return ", ".join(wording.phrase(path, row[path], self._powers(path)) for path in paths)
+        every = list(self.paths)
+        return ", ".join(
+            wording.phrase(path, row[path], self._powers(path), unmistakable(path, every)) for path in paths
+        )
 
     def _powers(self, path: str) -> bool:
         return wording.in_powers([given for given in self.paths[path] if given is not None])
