@@ -103,6 +103,11 @@ TABLES = (
         "`ggn`, depth 3": {"estimator": "ggn", "model.depth": 3},
         "slope of `exact`, depth 3": {"estimator": "exact", "model.depth": 3, "metric": "slope_median"},
     }, {f"δ = {damping:g}": {"estimators.*.damping": damping} for damping in (0.0, 0.001, 0.01, 0.1, 1.0, 100.0)}),
+    Table("lissa_budget", "", {
+        f"B = {batch}, scale {scale:g}": {"estimators.lissa.batch_size": batch, "estimators.lissa.scale": scale,
+                                          "estimators.lissa.repeats": 1}
+        for batch, scale in ((1, 30.0), (1, 300.0), (10, 30.0))
+    }, {f"J = {depth}": {"estimators.lissa.depth": depth} for depth in (10, 100, 1000, 10000)}),
 )  # fmt: skip
 
 
@@ -119,6 +124,13 @@ def test_the_median_removal_changes_the_loss_as_predicted() -> None:
     assert f"in all {len(cells)} certified cells" in text
     assert f"by {ratios.min():.2f} to {ratios.max():.2f} times what was predicted" in text
     assert f"go from {slopes.min():.1f} to {slopes.max():.1f}" in text
+
+
+def test_a_settled_recursion_is_not_at_the_exact_solution() -> None:
+    table = pd.read_csv(ROOT / "results" / "lissa_until" / "tables" / "estimates.csv")
+    last = table[table["estimators.lissa.until"] == 0.001].groupby("model.depth")["distance_from_exact"].median()
+    text = (ROOT / "README.md").read_text().replace("\n", " ")
+    assert f"it is still {100 * last.min():.0f} to {100 * last.max():.0f}% away" in text
 
 
 def test_few_rows_hold_the_error_of_the_quick_study() -> None:
