@@ -24,6 +24,9 @@ def check(settings: Settings, dataset: Dataset, split: Split) -> None:
         raise StudyError(f"training.batch_size = {batch}: there are only {rows} training rows")
     _check_count(settings.points, rows)
     _check_test_points(settings.points, split)
+    for estimator in settings.estimators:
+        if isinstance(size := getattr(estimator, "batch_size", None), int) and size > rows:
+            raise StudyError(f"estimators.{estimator.name}.batch_size = {size}: there are only {rows} training rows")
     sizes = parameter_sizes(settings.model, split.x_train.shape[1], max(dataset.classes, 1))
     for estimator in settings.estimators:
         _check_parameters(f"estimators.{estimator.name}.parameters", estimator.parameters, settings.model)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from study.specs import Settings
+from study.specs import Estimators, Settings
 
 # Measured with `benchmarks/retraining.py` on one core of a 2.x GHz AVX-512 machine; only plans and progress rest on them.
 FLOPS = {"float32": 3.5e10, "float64": 1.6e10}
@@ -11,6 +11,7 @@ HESSIAN_RATE, FACTOR_RATE = 9e-11, 4e-11  # seconds of a dense Hessian per P²n,
 EVALUATIONS = 6e-8  # seconds of a stationary leave-one-out's gradients and objectives per P·n
 HESSIANS = 4  # of a stationary leave-one-out, certificate included, on average: a few need many Newton steps
 START_UP = 6.0  # seconds until workers are up and their kernels compiled
+PYTHON_STEP = 3e-4  # seconds of a step whose arithmetic is negligible
 GENERIC_SLOWDOWN = 12.0  # a user's module by torch.func, against the fused kernel
 
 
@@ -54,7 +55,24 @@ def seconds(settings: Settings, sizes: Sizes) -> float:
             total += stack * (training.steps * step + (20 * hessian if training.polish else hessian))
         else:
             total += stack * (EVALUATIONS * parameters * sizes.rows + HESSIANS * hessian)
-    return total
+    return total + sum(_estimate(estimator, settings, sizes, hessian) for estimator in settings.estimators)
+
+
+def _estimate(estimator: Estimators, settings: Settings, sizes: Sizes, hessian: float) -> float:
+    """Of what takes longer than a Hessian."""
+    parameters, rows = sizes.parameters(settings), sizes.rows
+    if estimator.kind == "lissa":
+        drawn = rows if estimator.batch_size == "full" else int(estimator.batch_size)
+        products = 10 * parameters * drawn * estimator.repeats * sizes.test_points / FLOPS["float64"]
+        return estimator.depth * (PYTHON_STEP + products)
+    if estimator.kind == "unrolled":
+        steps = estimator.steps if estimator.origin == "base" else settings.training.steps
+        return steps * (3 * PYTHON_STEP + hessian + 4 * parameters * rows * min(parameters, rows) / FLOPS["float64"])
+    if estimator.kind == "tracin":
+        return settings.training.steps * PYTHON_STEP
+    if estimator.kind == "cg":
+        return estimator.max_iterations * 10 * parameters * rows * sizes.test_points / FLOPS["float64"]
+    return 0.0
 
 
 def record_bytes(settings: Settings, sizes: Sizes) -> int:

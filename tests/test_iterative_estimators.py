@@ -1,5 +1,7 @@
 """cg, lissa, arnoldi, nystrom and newton_step against the dense answer, and their certificates where they must fail."""
 
+import re
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -8,13 +10,14 @@ import torch
 
 from study import trials
 from study.compute import estimators
+from study.compute.objective import Objective
 from study.compute.problems import Fitted
 from study.compute.trial import run_unit
 from study.errors import StudyError
 from study.evidence.store import Store
 from study.evidence.tables import Tables
 from study.records import Record
-from study.specs import Arnoldi, Cg, Exact, Ggn, Lissa, NewtonStep, Nystrom
+from study.specs import Arnoldi, Cg, Exact, Ggn, Lissa, NewtonStep, Nystrom, Unrolled
 from tests import cases
 
 POLISHED = {"training.polish": True, "training.weight_decay": 0.05}
@@ -118,7 +121,7 @@ class TestLissa:
         settings = Lissa(batch_size=3, damping=0.02, scale=20.0, depth=6, repeats=2, seed=5)
         objective, ends = fitted.problem.objective, []
         for number in range(2):
-            rows = np.random.default_rng([5, number]).integers(objective.rows, size=(6, 3))
+            rows = np.random.default_rng([5, number, 0]).integers(objective.rows, size=(6, 3))
             h = fitted.test_gradients
             for chosen in torch.as_tensor(rows):
                 weights = torch.full((1, 3), 1 / 3, dtype=torch.float64)
@@ -241,8 +244,10 @@ class TestNewtonStep:
 
 def test_a_network_of_nan_predicts_nan_without_an_exception(fitted):
     broken = Fitted(fitted.problem, torch.full_like(fitted.theta, torch.nan), fitted.target)
-    for settings in SETTINGS:
-        assert torch.isnan(estimators.predict(broken, settings).delta).all()
+    for settings in (*SETTINGS, Unrolled(steps=3), Exact(), Ggn()):
+        found = estimators.predict(broken, settings)
+        assert torch.isnan(found.delta).all()
+        assert np.isnan(found.evidence.get("residual", found.evidence.get("difference_error")))
 
 
 def test_each_leaves_a_record_that_tables_can_read(tmp_path):
@@ -286,6 +291,7 @@ def test_what_forms_a_hessian_too_large_is_refused_beforehand(tmp_path, changes,
 def test_a_network_too_large_for_a_hessian_is_described_and_estimated_without_one(tmp_path, monkeypatch):
     expected = cases.record(tmp_path, {**BIG, "model.width": 5})
     monkeypatch.setattr("study.compute.curvature.LARGEST_HESSIAN", 20)
+    monkeypatch.setattr(Objective, "hessian", _never)
     found = cases.record(tmp_path, {**BIG, "model.width": 5})
     for name in ("smallest_eigenvalue", "largest_eigenvalue"):
         scale = expected.header["base"]["largest_eigenvalue"]
@@ -296,6 +302,25 @@ def test_a_network_too_large_for_a_hessian_is_described_and_estimated_without_on
     assert not found.arrays["certificate/warm/certified"].any()
     assert np.isnan(found.arrays["certificate/warm/delta_error"]).all()
     assert np.isfinite(found.arrays["certificate/warm/gradient_norm"]).all()
+
+
+def _never(*_, **__):
+    raise AssertionError("a Hessian was formed")
+
+
+@pytest.mark.parametrize("parameters", ["all", "last_layer"])
+def test_no_kind_that_goes_by_products_forms_a_hessian_too_large(tmp_path, monkeypatch, parameters):
+    kinds = [
+        {"kind": "cg", "max_iterations": 3}, {"kind": "lissa", "depth": 3, "batch_size": "full"},
+        {"kind": "arnoldi", "rank": 2}, {"kind": "nystrom", "rank": 2},
+    ]  # fmt: skip
+    monkeypatch.setattr("study.compute.curvature.LARGEST_HESSIAN", 20)
+    monkeypatch.setattr(Objective, "hessian", _never)
+    estimators = [{**kind, "parameters": parameters} for kind in kinds]
+    found = cases.record(tmp_path, {**BIG, "model.width": 5, "estimators": estimators})
+    for kind in ("cg", "lissa", "arnoldi", "nystrom"):
+        assert np.isnan(found.header["estimators"][kind]["distance_from_exact"])
+        assert np.isfinite(found.arrays[f"predicted/{kind}"]).all()
 
 
 @pytest.mark.slow
@@ -313,5 +338,56 @@ def test_a_star_reaches_every_estimator_at_once(tmp_path):
     assert [trial.swept for trial in found] == [{"estimators.*.damping": 0.0}, {"estimators.*.damping": 0.5}]
     named = cases.trials(tmp_path, {"estimators": kinds[:1]}, {"estimators.exact.damping": [0.5]})
     assert cases.trials(tmp_path, {"estimators": kinds[:1]}, {"estimators.*.damping": [0.5]})[0].key == named[0].key
-    with pytest.raises(StudyError, match=r"identity.*damping|estimators.identity.damping"):
+    with pytest.raises(StudyError, match=r"estimators.identity.damping|identity.*damping"):
         cases.trials(tmp_path, {"estimators": kinds}, {"estimators.*.damping": [0.5]})
+
+
+def test_a_star_and_a_name_for_one_key_are_refused_wherever_they_meet(tmp_path):
+    kinds = {"estimators": [{"kind": "exact"}, {"kind": "ggn"}]}
+    both = {"estimators.*.damping": [0.0, 0.5], "estimators.exact.damping": [0.1]}
+    with pytest.raises(StudyError, match="reaches the same key; keep one"):
+        cases.trials(tmp_path, kinds, both)
+    for swept, given in (
+        ("estimators.*.damping", "estimators.exact.damping"),
+        ("estimators.exact.damping", "estimators.*.damping"),
+    ):
+        cases.trials(tmp_path, kinds, {swept: [0.0, 0.5]})
+        with pytest.raises(StudyError, match=f"--set {re.escape(given)}: the spec sweeps .*set that instead"):
+            trials.load(tmp_path / "case.toml", [f"{given}=0.1"])
+    cases.trials(tmp_path, kinds, {"estimators.*.damping": [0.0, 0.5]})
+    [one] = trials.load(tmp_path / "case.toml", ["estimators.*.damping=0.1"]).trials
+    assert [e.damping for e in one.settings.estimators] == [0.1, 0.1]
+    lissa = {"estimators": [{"kind": "exact"}, {"kind": "lissa"}]}
+    with pytest.raises(StudyError, match="damping of lissa is multiplied by its scale"):
+        cases.trials(tmp_path, lissa, {"estimators.*.damping": [0.5]})
+
+
+def test_more_rows_in_a_batch_than_there_are_are_refused(tmp_path):
+    with pytest.raises(StudyError, match=r"estimators.lissa.batch_size = 148: there are only 147 training rows"):
+        checked(tmp_path, {"estimators": [{"kind": "lissa", "batch_size": 148}]})
+
+
+def test_other_seeds_draw_other_rows_and_directions(tmp_path):
+    for settings in (Lissa(depth=5), Nystrom(rank=3)):
+        first, again, other = (
+            estimators.predict(cases.fitted(tmp_path, {**POLISHED, "seed": seed}), settings).evidence["residual"]
+            for seed in (0, 0, 1)
+        )
+        assert first == again
+        assert first != other
+
+
+def test_seconds_are_those_of_the_estimate_and_not_of_the_exact_answer_beside_it(tmp_path, monkeypatch):
+    slow = Fitted.spectrum
+
+    def spectrum(self, *arguments):
+        time.sleep(0.3)
+        return slow(self, *arguments)
+
+    monkeypatch.setattr(Fitted, "spectrum", spectrum)
+    kinds = [{"kind": "cg", "parameters": "last_layer"}, {"kind": "arnoldi", "rank": 3}]
+    found = cases.record(tmp_path, {**POLISHED, "points.train": "random", "points.train_count": 3, "estimators": kinds})
+    for kind in ("cg", "arnoldi"):
+        evidence = found.header["estimators"][kind]
+        assert 0 < evidence["seconds"] < 0.25
+        assert not any(name.endswith("_seconds") for name in evidence)

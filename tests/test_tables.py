@@ -576,6 +576,10 @@ def test_estimates_say_how_predictions_were_obtained_and_the_worst_of_every_cell
     assert worst.loc[(2, "exact"), "residual"] == 3e-12
     assert worst.loc[(2, "lissa"), ["trials", "flagged", "growth"]].tolist() == [2, 1, 3.5]
     assert worst.loc[(2, "lissa"), "captured_gradient"] == pytest.approx(0.2)
+    table.loc[table["growth"] == 2.5, "growth"] = math.nan  # nothing is known of the worst
+    again = estimates.worst(table, ["model.depth"]).set_index(["model.depth", "estimator"])
+    assert math.isnan(again.loc[(2, "lissa"), "growth"])
+    assert again.loc[(1, "lissa"), "growth"] == 1.5
     assert math.isnan(worst.loc[(1, "exact"), "growth"])
     written = evidence.write(tmp_path / "tables")
     assert "estimates.csv" in {path.name for path in written}

@@ -125,10 +125,18 @@ def _prepare(trial: Trial, p: Problem, theta: Tensor, shared: dict[str, Fitted])
 
 
 def _timed(fitted: Fitted, settings: Any) -> Prediction:
-    """With the seconds it took; what estimators share (Hessian, eigenvectors) counts for the first that needs it."""
+    """With the seconds it took, but for those of knowing how good it is.
+
+    What estimators share (Hessian, eigenvectors) counts for the first that needs it.
+    """
     started = time.perf_counter()
     found = estimators.predict(fitted, settings)
-    return replace(found, evidence={**found.evidence, "seconds": round(time.perf_counter() - started, 4)})
+    seconds, evidence = time.perf_counter() - started, dict(found.evidence)
+    for name in ("diagnostic_seconds", "share_seconds", "mismatch_seconds"):
+        spent = evidence.pop(name, 0.0)
+        assert isinstance(spent, float)
+        seconds -= spent
+    return replace(found, evidence={**evidence, "seconds": round(seconds, 4)})
 
 
 def _losses(p: Problem, theta: Tensor, test: bool = False) -> np.ndarray:
@@ -250,15 +258,14 @@ def _eigenvalues(fitted: Fitted) -> dict[str, float | int | None]:
 
 
 def _predicted(name: str, fitted: Fitted, prediction: Prediction) -> dict[str, np.ndarray]:
-    """Predicted change, its plug-in L_t(θ* + Δθ) − L_t(θ*), and ‖Δθ‖: NaN where an estimator knows no Δθ."""
+    """Predicted change, its plug-in L_t(θ* + Δθ) − L_t(θ*) (or from where Δθ starts), and ‖Δθ‖: NaN where Δθ is not known."""
     if prediction.change is None:
         delta = prediction.delta.cpu().numpy()
         unknown = {"plugin": np.full_like(delta, np.nan), "predicted_norm": np.full(len(delta), np.nan)}
         return {f"{kind}/{name}": values for kind, values in {"predicted": delta, **unknown}.items()}
-    moved = fitted.theta + prediction.change
-    plugin = torch.cat([fitted.target.values(some) for some in moved.split(256)]) - fitted.target.values(
-        fitted.theta[None]
-    )
+    origin = fitted.theta if prediction.origin is None else prediction.origin
+    moved = origin + prediction.change
+    plugin = torch.cat([fitted.target.values(some) for some in moved.split(256)]) - fitted.target.values(origin[None])
     found = {"predicted": prediction.delta, "plugin": plugin, "predicted_norm": prediction.change.norm(dim=1)}
     return {f"{kind}/{name}": tensor.cpu().numpy() for kind, tensor in found.items()}
 

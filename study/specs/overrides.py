@@ -6,7 +6,7 @@ from typing import Any
 
 from study.errors import StudyError, show
 from study.specs.files import refuse_unfit
-from study.specs.paths import NAMED_LISTS, replace, split
+from study.specs.paths import NAMED_LISTS, overlap, replace, split
 from study.specs.sweeps import Block, blocks, is_axis, is_range
 
 
@@ -58,6 +58,8 @@ def _value(text: str) -> object:
 def _set(plain: dict[str, Any], swept: list[Block], path: str, value: object) -> tuple[dict[str, Any], list[Block]]:
     if path in NAMED_LISTS and _are_names(value):  # a selection is always an axis, of one value here
         return plain, [block.with_axis(path, [value]) for block in swept or [Block("--set", {})]]
+    for other in [other for block in swept for other in block.axes if overlap(path, other)]:
+        raise StudyError(f"{path}: the spec sweeps {show(other)}, which reaches the same key; set that instead")
     axes = [block.axes[path] for block in swept if path in block.axes]
     if axes and _replaces_axis(value, axes):
         return plain, [block.with_axis(path, value) if path in block.axes else block for block in swept]

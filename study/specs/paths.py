@@ -31,6 +31,13 @@ def split(path: str) -> list[str]:
     return parts
 
 
+def overlap(one: str, other: str) -> bool:
+    """Whether two different paths reach the same key of the same entry, one by its name and one by `*`."""
+    first, second = split(one), split(other)
+    alike = len(first) == len(second) > 2 and first[0] == second[0] and first[2:] == second[2:]
+    return alike and one != other and EVERY in (first[1], second[1])
+
+
 def replace(document: Mapping[str, Any], path: str, value: object) -> dict[str, Any]:
     """A copy of the document in which `path` holds `value`; what the path does not touch is shared, not copied."""
     return _replace(document, split(path), value, path, depth=0)
@@ -51,6 +58,7 @@ def _replace(node: object, parts: list[str], value: object, path: str, depth: in
 def _replace_named(entries: object, parts: list[str], value: object, path: str) -> list[Any]:
     names = [label(entry) for entry in entries] if isinstance(entries, list) else []
     if parts[1] == EVERY and isinstance(entries, list) and entries:
+        _refuse_other_scale(entries, parts, path)
         return [_replace(entry, parts, value, path, depth=2) for entry in entries]
     if parts[1] not in names:
         known = [name for name in names if name is not None]
@@ -61,6 +69,15 @@ def _replace_named(entries: object, parts: list[str], value: object, path: str) 
     changed = list(entries) if isinstance(entries, list) else []
     changed[position] = _replace(changed[position], parts, value, path, depth=2)
     return changed
+
+
+def _refuse_other_scale(entries: list[Any], parts: list[str], path: str) -> None:
+    """lissa's damping is multiplied by its scale: beside the others' it would be another number."""
+    kinds = [entry.get("kind") for entry in entries if isinstance(entry, Mapping)]
+    if parts[2:] == ["damping"] and "lissa" in kinds and len(kinds) > 1:
+        raise StudyError(
+            f"{show(path)}: damping of lissa is multiplied by its scale and means another one; sweep it by name"
+        )
 
 
 def value_in(document: Mapping[str, Any], path: str) -> object:

@@ -277,6 +277,8 @@ class Tracin(Table):
             raise broken_rule(
                 f'estimators.{self.name}: optimizer = "{training.optimizer}": its steps are no multiples of a gradient; use "sgd"'
             )
+        if training.polish:
+            raise broken_rule(f"estimators.{self.name}: it follows the steps only, not polish = true; leave it out")
         if self.checkpoints > training.steps:
             raise broken_rule(
                 f"estimators.{self.name}: checkpoints = {self.checkpoints}: the run has only {training.steps} steps"

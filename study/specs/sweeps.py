@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from study.errors import StudyError, show, suggestion
-from study.specs.paths import NAMED_LISTS, SECTIONS, label, replace, split
+from study.specs.paths import NAMED_LISTS, SECTIONS, label, overlap, replace, split
 from study.specs.refusals import table_suggestion
 from study.specs.schema import Settings
 
@@ -103,6 +103,9 @@ def _path_suggestion(parts: list[str]) -> str:
 
 
 def _refuse_overlap(name: str, paths: list[str]) -> None:
+    for one, other in itertools.combinations(paths, 2):
+        if overlap(one, other):
+            raise StudyError(f"{name} {show(one)}: {show(other)} reaches the same key; keep one of them")
     for inner, outer in itertools.permutations(paths, 2):
         if inner.startswith(outer + ".") and outer not in NAMED_LISTS:
             raise StudyError(f"{name} {show(inner)}: lies within {show(outer)}, which the same block sweeps")

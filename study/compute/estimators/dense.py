@@ -6,7 +6,7 @@ import torch
 from scipy.linalg.lapack import dpocon
 from torch import Tensor
 
-from study.compute.estimators.prediction import Prediction
+from study.compute.estimators.prediction import Prediction, largest_ratio
 from study.compute.problems import Fitted
 from study.specs import Exact, Ggn
 
@@ -37,10 +37,9 @@ def _by_spectrum(fitted: Fitted, positions: Tensor, damping: float, gauss_newton
     solution = -spectrum.solve(pull, damping)
     change = torch.zeros_like(fitted.pull)
     change[:, positions] = solution
-    residual = (solution @ matrix + damping * solution + pull).norm(dim=1) / pull.norm(dim=1)
     evidence = {
         **spectrum.evidence(damping),
-        "residual": residual.nan_to_num(0.0).max().item(),
+        "residual": largest_ratio(solution @ matrix + damping * solution + pull, pull),
         "parameters": len(positions),
     }
     flags = [
@@ -59,14 +58,13 @@ def _by_factor(fitted: Fitted, positions: Tensor, damping: float, matrix: Tensor
     positions = positions.to(fitted.theta.device)
     right = fitted.test_gradients[:, positions]
     solution = torch.cholesky_solve(right.T, factor).T
-    residual = (solution @ matrix - right).norm(dim=1) / right.norm(dim=1)
     delta = -(fitted.pull[:, positions] @ solution.T)
     evidence = {
         "condition_number": _condition(matrix, factor),
         "negative_after_damping": 0,
         "dropped_directions": 0,
         "damping": damping,
-        "residual": residual.nan_to_num(0.0).max().item(),
+        "residual": largest_ratio(solution @ matrix - right, right),
         "parameters": len(positions),
     }
     return Prediction(partial(_changes, fitted, positions, factor), delta, {**evidence})

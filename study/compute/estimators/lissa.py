@@ -101,7 +101,7 @@ def _batches(system: System, settings: Lissa) -> Iterator[Products]:
     if settings.batch_size == "full":
         yield from repeat(lambda h: system.products(h.flatten(0, 1)).view_as(h))
         return
-    rows = _rows(objective.rows, settings).to(fitted.theta.device)
+    rows = _rows(system, settings).to(fitted.theta.device)
     thetas = fitted.theta.expand(settings.repeats, -1)
     weights = torch.full_like(rows[0], 1 / rows.shape[2], dtype=thetas.dtype)
     formed = fused.hessian(objective.network, objective.task, thetas) is not None
@@ -123,8 +123,9 @@ def _by_products(system: System, product: Products, h: Tensor) -> Tensor:
     return system.restricted(product(system.embedded(h)))
 
 
-def _rows(n: int, settings: Lissa) -> Tensor:
+def _rows(system: System, settings: Lissa) -> Tensor:
     """[depth, repeats, B]: each repeat has a generator of its own, so that more repeats leave the first ones as they are."""
-    size = min(int(settings.batch_size), n)
-    generators = [np.random.default_rng([settings.seed, number]) for number in range(settings.repeats)]
-    return torch.as_tensor(np.stack([g.integers(n, size=(settings.depth, size)) for g in generators], axis=1))
+    size = settings.depth, int(settings.batch_size)
+    n, repeats = system.fitted.problem.objective.rows, range(settings.repeats)
+    drawn = [system.generator(settings.seed, number).integers(n, size=size) for number in repeats]
+    return torch.as_tensor(np.stack(drawn, axis=1))

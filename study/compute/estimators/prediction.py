@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
 
@@ -13,15 +14,22 @@ class Prediction:
 
     changes: Δθ [n, P], or how to compute it where all pairs are known without, or None where an estimator knows none;
     delta: change of the target at each chosen test point, ∇_tᵀΔθ [n, T]; evidence: how the numbers were obtained, JSON-able;
-    flags: reasons for doubt, such as "indefinite".
+    flags: reasons for doubt, such as "indefinite"; origin: the parameters [P] that Δθ starts from, where these are not θ*.
     """
 
     changes: Tensor | Callable[[], Tensor] | None
     delta: Tensor
     evidence: dict[str, float | int | list[float]] = field(default_factory=dict)
     flags: list[str] = field(default_factory=list)
+    origin: Tensor | None = None
 
     @cached_property
     def change(self) -> Tensor | None:
         """Δθ [n, P], computed when first asked for."""
         return self.changes() if callable(self.changes) else self.changes
+
+
+def largest_ratio(values: Tensor, of: Tensor) -> float:
+    """The largest ‖value‖/‖of‖ over rows, NaN before all; 0/0, a row without a gradient, counts as 0."""
+    sizes, wholes = values.norm(dim=1), of.norm(dim=1)
+    return torch.where((sizes == 0) & (wholes == 0), 0.0, sizes / wholes).max().item()

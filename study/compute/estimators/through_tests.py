@@ -1,13 +1,17 @@
 """Predictions by a solve per test point, s_t = (M + δI)⁻¹∇L_t: all removals follow from it, and M is needed by products only."""
 
+import time
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from study.compute.estimators.prediction import Prediction
+from study.compute.curvature import Spectrum, formed
+from study.compute.estimators.prediction import Prediction, largest_ratio
 from study.compute.problems import Fitted
 
+Evidence = dict[str, float | int | list[float]]
 DENSE = 3_000  # parameters up to which the exact answer is computed beside every approximate one
 
 
@@ -41,32 +45,37 @@ class System:
     def restricted(self, values: Tensor) -> Tensor:
         return values[..., self.positions.to(values.device)]
 
-    def prediction(self, solution: Tensor, damping: float, evidence: dict[str, float | int | list[float]],
-                   flags: list[str]) -> Prediction:  # fmt: skip
+    def prediction(self, solution: Tensor, damping: float, evidence: Evidence, flags: list[str]) -> Prediction:
         """Δ_it = −∇L_tᵀ(M + δI)⁻¹ Σ_j Δw_j ∇L(z_j) from the solutions s_t [T, p], with how far they are from what they claim.
 
         residual: largest ‖(M + δI)s − ∇L_t‖/‖∇L_t‖. distance_from_exact: largest ‖s − H⁻¹∇L_t‖/‖H⁻¹∇L_t‖, without damping
-        and with the whole curvature, where the matrix is small enough (NaN elsewhere).
+        and with the whole curvature, where the matrix is small enough (NaN elsewhere). diagnostic_seconds: what knowing the
+        exact answer took, which is no part of the estimate.
         """
+        delta = -self.fitted.pull_along(self.embedded(solution))
         rest = self.products(solution, damping) - self.right
+        started = time.perf_counter()
+        exact = self.spectrum()
+        distance = float("nan")
+        if exact is not None:
+            expected = exact.solve(self.right)
+            distance = largest_ratio(solution - expected, expected)
         evidence = {
-            "damping": damping, "residual": _largest_ratio(rest, self.right), "distance_from_exact": self._distance(solution),
-            "parameters": len(self.positions), **evidence,
+            "damping": damping, "residual": largest_ratio(rest, self.right), "distance_from_exact": distance,
+            "parameters": len(self.positions), "diagnostic_seconds": time.perf_counter() - started, **evidence,
         }  # fmt: skip
-        return Prediction(None, -self.fitted.pull_along(self.embedded(solution)), evidence, flags)
+        return Prediction(None, delta, evidence, flags)
+
+    def spectrum(self, gauss_newton: bool = False) -> Spectrum | None:
+        """Of the exact matrix on the chosen parameters, None where it is too large to be decomposed."""
+        if len(self.positions) > DENSE or not formed(len(self.fitted.theta)):
+            return None
+        return self.fitted.spectrum(self.positions, gauss_newton)
+
+    def generator(self, *seeds: int) -> np.random.Generator:
+        """Its draws differ from trial to trial, so that a mean over seeds is one over the estimator's own noise as well."""
+        return np.random.default_rng([*seeds, self.fitted.problem.settings.seed])
 
     def undefined(self, damping: float) -> Prediction:
         """Of a network that diverged: its numbers are NaN."""
         return self.prediction(torch.full_like(self.right, torch.nan), damping, {}, [])
-
-    def _distance(self, solution: Tensor) -> float:
-        if len(self.positions) > DENSE:
-            return float("nan")
-        exact = self.fitted.spectrum(self.positions).solve(self.right)
-        return _largest_ratio(solution - exact, exact)
-
-
-def _largest_ratio(values: Tensor, of: Tensor) -> float:
-    """The largest ‖value‖/‖of‖ over test points; one without a gradient, 0/0, counts as 0."""
-    sizes, wholes = values.norm(dim=1), of.norm(dim=1)
-    return torch.where((sizes == 0) & (wholes == 0), 0.0, sizes / wholes).max().item()

@@ -30,7 +30,7 @@ def predict(fitted: Fitted, settings: Unrolled) -> Prediction:
         "largest_change": found.change.norm(dim=1).max().item(),
     }
     evidence["difference_error"] = _difference_error(fitted, directions, delta, start, steps, stage)
-    return Prediction(found.change, delta, evidence, [])
+    return Prediction(found.change, delta, evidence, origin=found.end)
 
 
 def _run(fitted: Fitted, settings: Unrolled) -> tuple[Tensor, int, int]:
@@ -47,6 +47,8 @@ def _difference_error(
 ) -> float:
     if not torch.isfinite(delta).all():
         return float("nan")
+    if not delta.any():
+        return 0.0
     row = int(delta.abs().amax(dim=1).argmax())
     weights = fitted.problem.weights + STEP * torch.stack([directions[row], -directions[row]])
     double = fitted.problem.in_double_precision()

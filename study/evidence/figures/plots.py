@@ -147,7 +147,7 @@ def positive_against(
     table: pd.DataFrame, axes: Axes, scale: Scale, looks: list[Look], column: str, label: str, mark: float | None = None,
     cap: float = np.inf,
 ) -> Axes:  # fmt: skip
-    """A positive number of each line against the axis; log y, `mark` drawn across. What is not positive is left out.
+    """A positive number of each line against the axis; log y, `mark` drawn across. What is not positive is an arrow down.
 
     Numbers above `cap`, and such as are not finite, are arrows at its height: how far above says nothing.
 
@@ -164,6 +164,10 @@ def positive_against(
         _marked(axes, x[order], np.where((y > 0) & ~beyond, y, np.nan), scale, look)
         axes.plot(x[order][beyond], np.full(beyond.sum(), cap), linestyle="none", marker="^", markersize=4.5,
                   color=look.colour, markerfacecolor="white", zorder=4, gid="beyond")  # fmt: skip
+        below = y <= 0
+        axes.plot(x[order][below], np.full(below.sum(), 0.03), linestyle="none", marker="v", markersize=4.5,
+                  color=look.colour, markerfacecolor="white", zorder=4, gid="not positive", clip_on=False,
+                  transform=axes.get_xaxis_transform())  # fmt: skip
     scale.dress(axes)
     ticks.log_y(axes)
     axes.set_ylabel(label)

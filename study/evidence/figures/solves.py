@@ -44,5 +44,11 @@ def has_solves(material: Material) -> bool:
 
 def _with_solves(material: Material, table: pd.DataFrame) -> pd.DataFrame:
     keys = [*material.sweep.paths, "estimator"]
-    medians = material.tables.estimates.groupby(keys, dropna=False, as_index=False)[list(MEASURED)].median()
+    grouped = material.tables.estimates.groupby(keys, dropna=False)[list(MEASURED)]
+    medians = grouped.agg(_median).reset_index()
     return table.merge(medians, on=keys, how="left")
+
+
+def _median(values: pd.Series) -> float:
+    """What is not finite in some trials counts as endless: a solve that diverged is no missing one."""
+    return float("nan") if values.isna().all() else float(values.fillna(np.inf).median())

@@ -39,13 +39,17 @@ def build(readings: Readings) -> pd.DataFrame:
 def worst(table: pd.DataFrame, paths: list[str]) -> pd.DataFrame:
     """One row per cell and estimator: trials, how many of them are flagged, and of every number the worst.
 
-    That is the smallest of what should be large (LEAST), the largest of all else; NaN where no trial has it.
+    That is the smallest of what should be large (LEAST), the largest of all else; NaN where any trial's is not finite or not
+    known: nothing is then known of the worst.
     """
     keys = [*paths, "estimator", "estimator_kind"]
     start = list(table.columns).index(LABELS[-1]) + 1
     rows = []
     for values, group in table.groupby(keys, sort=False, dropna=False):
-        numbers = {name: group[name].min() if name in LEAST else group[name].max() for name in table.columns[start:]}
+        numbers = {
+            name: getattr(group[name], "min" if name in LEAST else "max")(skipna=False)
+            for name in table.columns[start:]
+        }
         flagged = int((group["flags"] != "").sum())
         rows.append({**dict(zip(keys, values, strict=True)), "trials": len(group), "flagged": flagged, **numbers})
     return pd.DataFrame(rows, columns=[*keys, "trials", "flagged", *table.columns[start:]])
