@@ -7,8 +7,9 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from study.compute import certificates, protocols
+from study.compute import certificates, fitting, protocols
 from study.compute import trial as computing
+from study.compute.curvature import Spectrum
 from study.compute.problems import problem
 from study.compute.trial import run_unit
 from study.records import Failure, Record, from_bytes, to_bytes
@@ -236,18 +237,45 @@ def test_a_path_of_dampings_trains_factors_and_retrains_once_and_each_trial_is_a
         function = getattr(owner, name)
 
         def counting(*arguments, **named):
-            asked[name] += len(arguments[0]) if name == "retrain" else 1
+            asked[name] += len(arguments[0]) if name in ("retrain", "scratch") else 1
             return function(*arguments, **named)
 
         monkeypatch.setattr(owner, name, counting)
 
     counted(protocols, "retrain")
     counted(certificates, "certify")
+    counted(fitting, "scratch")
+    counted(Spectrum, "of")
     together = run_unit(trials)
-    assert asked == {"retrain": 2, "certify": 6 + 2}  # each base once more, for its own record
+    # each base is certified once more, for its own record; `stationary` decomposes each null's Hessian as well
+    assert asked == {"scratch": 2, "of": 2 + 2, "retrain": 2, "certify": 6 + 2}
     alone = run_unit(trials[3:4])[0]
     assert sorted(alone.arrays) == sorted(together[3].arrays)
     for name, values in alone.arrays.items():
         np.testing.assert_array_equal(values, together[3].arrays[name], err_msg=name)
     residuals = {record.header["estimators"]["exact"]["damping"] for record in together}
     assert residuals == {0.0, 1e-3, 1e-1}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"points.removal": ["zero_weight", "renormalise"]}, {"points.test": ["all", "highest_loss"]},
+        {"target": ["loss", "margin"]}, {"protocols.stationary.tolerance": [1e-9, 1e-3]},
+        {"points.train": ["highest_loss", "lowest_influence"]},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)  # fmt: skip
+def test_trials_that_ask_something_else_share_nothing_that_this_changes(tmp_path, changes):
+    own = {"training.polish": True, "points.train": "random", "points.train_count": 5,
+           "protocols": [{"kind": "stationary"}]}  # fmt: skip
+    trials = cases.trials(tmp_path, own, changes)
+    together = run_unit(trials)
+    alone = [run_unit([trial])[0] for trial in trials]
+    assert len(trials) == 2
+    for one, other in zip(alone, together, strict=True):
+        for name, values in one.arrays.items():
+            np.testing.assert_array_equal(values, other.arrays[name], err_msg=name)
+    assert any(
+        not np.array_equal(together[0].arrays[name], together[1].arrays[name]) for name in together[0].arrays
+    )  # the question matters
