@@ -54,6 +54,8 @@ SHAPES = [
     },
 ]
 
+pytestmark = pytest.mark.filterwarnings("error::UserWarning")  # such as a layout that found no room
+
 
 def _tables(tmp_path, axes, seeds=3, **options):
     experiment = synthetic.experiment(axes, seeds=seeds)
@@ -646,3 +648,16 @@ def test_solves_beyond_measure_are_arrows_and_a_single_estimator_is_not_named_ag
     ]  # fmt: skip
     assert left.get_xlabel() == "Lissa depth"
     assert all(list(line.get_ydata()) == [0.5, 0.5] for line in _by_gid(right.lines, "line"))
+
+
+def test_numbers_that_are_not_positive_are_arrows_at_the_bottom():
+    scale = scales.of("estimators.lissa.depth", [1, 2, 3])
+    table = pd.DataFrame({"estimators.lissa.depth": [1, 2, 3], "line": 0, "slope_median": [2.0, -1.0, 4.0]})
+    axes = plots.positive_against(table, Figure().subplots(), scale, [Look("black")], "slope_median", "Slope", mark=1.0)
+    (arrow,) = _by_gid(axes.lines, "not positive")
+    assert list(arrow.get_xdata()) == [2]
+    np.testing.assert_array_equal(_by_gid(axes.lines, "line")[0].get_ydata(), [2.0, np.nan, 4.0])
+    positive = plots.positive_against(
+        table.iloc[[0, 2]], Figure().subplots(), scale, [Look("black")], "slope_median", "Slope"
+    )
+    assert not _by_gid(positive.lines, "not positive")

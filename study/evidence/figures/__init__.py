@@ -13,7 +13,7 @@ from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from study.evidence import files, wording
+from study.evidence import copies, files, wording
 from study.evidence.figures import (
     correlations,
     eigenvalues,
@@ -65,10 +65,9 @@ def write_all(tables: Tables, folder: Path) -> list[Path]:
     """As `write`, from tables already at hand. Figures of an earlier state that no longer apply are removed."""
     if tables.cells.empty:
         return []
-    paths: list[Path] = []
     with style.applied():
-        for stem, draw in plan(Material(tables)):
-            paths += _save(draw(), folder / stem)
+        jobs = [partial(_drawn, draw, folder / stem) for stem, draw in plan(Material(tables))]
+        paths = [path for written in copies.results(jobs) for path in written]
     for path in folder.iterdir():
         if path not in paths and path.name.startswith(STEMS) and path.suffix[1:] in FORMATS:
             path.unlink()
@@ -134,6 +133,10 @@ def _files(material: Material, panel: Panel, own: list[Line]) -> list[tuple[list
         return [([], own)]
     varying = sweep.varying(panel.protocol)
     return [([wording.slug(path, line.values[path]) for path in varying], [line]) for line in own]
+
+
+def _drawn(draw: Callable[[], Figure], stem: Path) -> list[Path]:
+    return _save(draw(), stem)
 
 
 def _save(figure: Figure, stem: Path) -> list[Path]:

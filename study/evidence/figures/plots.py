@@ -164,10 +164,10 @@ def positive_against(
         _marked(axes, x[order], np.where((y > 0) & ~beyond, y, np.nan), scale, look)
         axes.plot(x[order][beyond], np.full(beyond.sum(), cap), linestyle="none", marker="^", markersize=4.5,
                   color=look.colour, markerfacecolor="white", zorder=4, gid="beyond")  # fmt: skip
-        below = y <= 0
-        axes.plot(x[order][below], np.full(below.sum(), 0.03), linestyle="none", marker="v", markersize=4.5,
-                  color=look.colour, markerfacecolor="white", zorder=4, gid="not positive", clip_on=False,
-                  transform=axes.get_xaxis_transform())  # fmt: skip
+        if (below := y <= 0).any():  # a line of no points would leave the layout without room
+            axes.plot(x[order][below], np.full(below.sum(), 0.03), linestyle="none", marker="v", markersize=4.5,
+                      color=look.colour, markerfacecolor="white", zorder=4, gid="not positive", clip_on=False,
+                      transform=axes.get_xaxis_transform())  # fmt: skip
     scale.dress(axes)
     ticks.log_y(axes)
     axes.set_ylabel(label)
