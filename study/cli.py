@@ -374,7 +374,9 @@ def list_(results: str) -> None:
         click.echo(f"nothing: no TOML file in the folder experiments here, and no results in {results}")
     for experiment, store in found.values():
         done = len(store.done() & {t.key for t in experiment.trials})
-        click.echo(f"{experiment.name}: {done}/{len(experiment.trials)} trials done. {experiment.question}")
+        tabled = len(answers.tabled(experiment, store)) if done == 0 else 0
+        kept = f" ({tabled} are in its tables, their records are not kept here)" if tabled else ""
+        click.echo(f"{experiment.name}: {done}/{len(experiment.trials)} trials done{kept}. {experiment.question}")
         if line := answers.line(experiment, store):
             click.echo(f"  {line}")
 
@@ -434,7 +436,9 @@ def _need_records(experiment: Any, store: Any) -> None:
 
     if not _has_records(experiment, store):
         command = f"study run {experiment.path}{_option(str(store.folder.parent))}"
-        raise StudyError(f"{experiment.name} has no records in {store.folder}: run `{command}` first")
+        kept = [name for name in ("tables", "figures", "report.html", "citation") if (store.folder / name).exists()]
+        there = f"; what was made from them is kept there: {', '.join(kept)}" if kept else ""
+        raise StudyError(f"{experiment.name} has no records in {store.folder}: run `{command}` first{there}")
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ def test_the_table_of_all_cells_is_well_formed(made):
     tables, folder = made
     rows = _well_formed((folder / "cells.tex").read_text())
     assert len(rows) == 1 + len(tables.cells)
-    assert rows[0].startswith(r"Depth (hidden layers) & Weight decay $\lambda$ & ")
+    assert rows[0].startswith(r"Depth & $\lambda$ & ")
     assert any(r" & 10$^{-5}$ & " in row for row in rows)
 
 

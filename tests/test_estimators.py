@@ -166,6 +166,17 @@ def test_what_a_subset_of_parameters_leaves_out_is_said(tmp_path):
     assert estimators.predict(fitted, every).evidence["mismatch"] < 1e-9
 
 
+def test_damping_and_gauss_newton_say_how_far_they_are_from_the_exact_solution(tmp_path):
+    fitted = cases.fitted(tmp_path, POLISHED)
+    hessian, _, tests = dense(fitted)
+    exact = torch.linalg.solve(hessian, tests.T).T
+    damped = torch.linalg.solve(hessian + 0.1 * torch.eye(len(hessian)), tests.T).T
+    expected = ((damped - exact).norm(dim=1) / exact.norm(dim=1)).max().item()
+    assert estimators.predict(fitted, Exact(damping=0.1)).evidence["distance_from_exact"] == pytest.approx(expected)
+    assert estimators.predict(fitted, Exact()).evidence["distance_from_exact"] == 0
+    assert estimators.predict(fitted, Ggn()).evidence["distance_from_exact"] > 1e-2
+
+
 def test_an_indefinite_hessian_is_flagged_until_damped(tmp_path):
     trained = cases.fitted(tmp_path, {"training.steps": 1, "training.weight_decay": 1e-4})
     fitted = Fitted(trained.problem, 2 * trained.problem.network.initial(1), trained.target)

@@ -661,3 +661,13 @@ def test_numbers_that_are_not_positive_are_arrows_at_the_bottom():
         table.iloc[[0, 2]], Figure().subplots(), scale, [Look("black")], "slope_median", "Slope"
     )
     assert not _by_gid(positive.lines, "not positive")
+
+
+def test_the_overview_counts_what_estimates_raised(tmp_path):
+    def change(trial, record):
+        _alive(trial, record)
+        record.header["estimators"]["exact"]["flags"] = ["indefinite"] * (trial.settings.seed == 0)
+
+    material = Material(_varied(tmp_path, DEPTHS, change, rows=20))
+    flags = overview._flags(material, material.tables.trials, "stationary")
+    assert f"indefinite: {len(DEPTHS['model.depth'])} estimates" in flags

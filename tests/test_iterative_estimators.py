@@ -105,6 +105,9 @@ class TestLissa:
             distance(fitted, estimators.predict(fitted, Lissa(batch_size="full", scale=8.0, depth=depth)).delta)
             for depth in (10, 100, 2000)
         ]
+        early = estimators.predict(fitted, Lissa(batch_size="full", scale=8.0, depth=10))
+        assert early.flags == ["unconverged"]
+        assert early.evidence["residual"] > 0.1
         assert errors[0] > 0.05
         assert errors[0] > errors[1] > errors[2]
         assert errors[2] < 1e-3

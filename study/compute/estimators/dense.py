@@ -6,6 +6,7 @@ import torch
 from scipy.linalg.lapack import dpocon
 from torch import Tensor
 
+from study.compute.curvature import Spectrum
 from study.compute.estimators.prediction import Prediction, largest_ratio
 from study.compute.problems import Fitted
 from study.specs import Exact, Ggn
@@ -32,7 +33,7 @@ def predict(fitted: Fitted, settings: Exact | Ggn, gauss_newton: bool) -> Predic
 
 def _by_spectrum(fitted: Fitted, positions: Tensor, damping: float, gauss_newton: bool) -> Prediction:
     spectrum = fitted.spectrum(positions, gauss_newton)
-    matrix, positions = _matrix(fitted, positions, gauss_newton), positions.to(fitted.theta.device)
+    chosen, matrix, positions = positions, _matrix(fitted, positions, gauss_newton), positions.to(fitted.theta.device)
     pull = fitted.pull[:, positions]
     solution = -spectrum.solve(pull, damping)
     change = torch.zeros_like(fitted.pull)
@@ -40,6 +41,7 @@ def _by_spectrum(fitted: Fitted, positions: Tensor, damping: float, gauss_newton
     evidence = {
         **spectrum.evidence(damping),
         "residual": largest_ratio(solution @ matrix + damping * solution + pull, pull),
+        "distance_from_exact": _distance(fitted, chosen, spectrum, damping),
         "parameters": len(positions),
     }
     flags = [
@@ -51,6 +53,15 @@ def _by_spectrum(fitted: Fitted, positions: Tensor, damping: float, gauss_newton
         if count
     ]
     return Prediction(change, change @ fitted.test_gradients.T, {**evidence}, flags)
+
+
+def _distance(fitted: Fitted, positions: Tensor, spectrum: Spectrum, damping: float) -> float:
+    """As of other estimators: of the test points' solutions from H⁻¹∇L_t, the largest; NaN where that takes long to know."""
+    if len(positions) > FACTORED:
+        return float("nan")
+    right = fitted.test_gradients[:, positions.to(fitted.theta.device)]
+    expected = fitted.spectrum(positions).solve(right)
+    return largest_ratio(spectrum.solve(right, damping) - expected, expected)
 
 
 def _by_factor(fitted: Fitted, positions: Tensor, damping: float, matrix: Tensor, factor: Tensor) -> Prediction:

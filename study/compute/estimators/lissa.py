@@ -16,6 +16,7 @@ from study.compute.networks import Products
 from study.compute.problems import Fitted
 from study.specs import Lissa
 
+FAR = 0.1  # residual above which an estimate is nowhere near its fixed point
 WINDOW = 50  # steps whose norms are averaged before they are compared
 KEPT = 20  # iterate norms, at depths evenly spread on a logarithmic scale
 
@@ -30,7 +31,8 @@ def predict(fitted: Fitted, settings: Lissa) -> Prediction:
 
     until (Guo et al. 2021, who let the recursion run until it converges): J is the first depth at which the mean of ‖h‖ over
     the last WINDOW steps and all repeats differs from that over the WINDOW before by no more than that part of it, for every
-    test point; "unconverged" where `depth` comes first. depth_used says where it ended.
+    test point. depth_used says where it ended. "unconverged": where `depth` comes first, and wherever the residual at the
+    effective damping is above FAR.
     """
     system = System.of(fitted, settings.matrix, settings.parameters)
     walk = _walk(system, settings)
@@ -47,10 +49,12 @@ def predict(fitted: Fitted, settings: Lissa) -> Prediction:
         "norms": walk.norms,
     }
     diverged = not walk.growth <= 1.0
-    unconverged = settings.until > 0 and not walk.converged
-    return system.prediction(
-        mean, effective, {**evidence}, ["diverged_recursion"] * diverged + ["unconverged"] * unconverged
-    )
+    found = system.prediction(mean, effective, {**evidence}, ["diverged_recursion"] * diverged)
+    residual = found.evidence["residual"]
+    assert isinstance(residual, float)
+    if not diverged and (residual > FAR or (settings.until > 0 and not walk.converged)):
+        found.flags.append("unconverged")
+    return found
 
 
 @dataclass(frozen=True)

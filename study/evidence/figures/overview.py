@@ -182,8 +182,23 @@ def _flags(material: Material, own: pd.DataFrame, protocol: str) -> str:
     parts += [
         f"{flag.replace('_', ' ')}: {_many(n, 'removal')}" for flag, n in removals.most_common() if flag not in trials
     ]
+    parts += [
+        f"{flag.replace('_', ' ')}: {_many(n, 'estimate')}" for flag, n in _of_estimates(material, protocol).items()
+    ]
     left = len(parts) - MOST_FLAGS
     return "\n".join([*parts[:MOST_FLAGS], *([f"and {left} more"] if left > 0 else [])]) or "none"
+
+
+def _of_estimates(material: Material, protocol: str) -> dict[str, int]:
+    """How many estimates of the protocol's trials raised each flag, the most frequent first."""
+    found = Counter(
+        flag
+        for block in material.tables.readings.blocks
+        if protocol in block.protocols
+        for own in block.record.header["estimators"].values()
+        for flag in own["flags"]
+    )
+    return dict(found.most_common())
 
 
 def _table(part: SubFigure, rows: list[list[str]], title: str) -> None:

@@ -81,6 +81,12 @@ def remarks(experiment: Experiment, rows: Sequence[Row]) -> list[str]:
     return [*texts, *_level(rows), *([_scope(found[0])] if len(found) > 1 else [])]
 
 
+def tabled(experiment: Experiment, store: Store) -> set[str]:
+    """The keys of the experiment's trials that its table `trials` holds."""
+    wanted = {trial.key for trial in experiment.trials}
+    return wanted & {row["trial"] for row in read(store.folder / "tables" / "trials.csv")}
+
+
 def line(experiment: Experiment, store: Store) -> str:
     """The answer in one line from `tables/cells.csv`, empty if there are neither tables nor records.
 

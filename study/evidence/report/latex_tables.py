@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 METRICS = ("spearman", "pearson")
 ALL_METRICS = (*METRICS, "kendall")
-MOST_COLUMNS = 10  # of the axis, that fit a page
+MOST_COLUMNS = 8  # of the axis, that fit a page
 
 
 def by_axis(tables: Tables) -> str:
@@ -43,7 +43,12 @@ def cells(tables: Tables) -> str:
     paths = [path for path in courses.paths if any(cell_rows.varying(part.rows, [path]) for part in parts)]
     labels = [name for name in ("estimator", "protocol") if table[name].nunique() > 1]
     metrics = [name for name in table.columns if name in ALL_METRICS]
-    heads = [*map(wording.axis_label, paths), *map(str.capitalize, [*labels, *metrics]), "Usable"]
+    names = [wording.name(path) for path in paths]
+    heads = [
+        *(name if name == "λ" else name.capitalize() for name in names),
+        *map(str.capitalize, [*labels, *metrics]),
+        "Usable",
+    ]
     body = [
         [
             *(_words(courses.value(path, row)) for path in paths),
