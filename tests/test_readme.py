@@ -96,6 +96,11 @@ TABLES = (
         "certified, all rows, λ = 10⁻⁵": certified("all", 1e-5),
         "as published, λ = 0": published("highest_influence", 0.0),
     }, {f"width {width}": {"model.width": width} for width in (8, 20, 50)}),
+    Table("iris_test_points", "", {
+        "as published, highest influence": published("highest_influence"),
+        "certified, same rule": certified("highest_influence"),
+        "certified, all rows": certified("all"),
+    }, {"λ = 0.005": _penalty(0.005), "λ = 10⁻⁴": _penalty(1e-4), "λ = 10⁻⁵": _penalty(1e-5), "λ = 0": _penalty(0.0)}),
     Table("damping_path", "", {
         "`exact`, depth 1": {"estimator": "exact", "model.depth": 1},
         "`exact`, depth 3": {"estimator": "exact", "model.depth": 3},
@@ -124,6 +129,23 @@ def test_the_median_removal_changes_the_loss_as_predicted() -> None:
     assert f"in all {len(cells)} certified cells" in text
     assert f"by {ratios.min():.2f} to {ratios.max():.2f} times what was predicted" in text
     assert f"go from {slopes.min():.1f} to {slopes.max():.1f}" in text
+
+
+def test_where_single_test_rows_lie() -> None:
+    cells = pd.read_csv(ROOT / "results" / "iris_test_points" / "tables" / "cells.csv")
+    text = (ROOT / "README.md").read_text().replace("\n", " ")
+
+    def ends(protocol: str, rule: str, weight_decay: float) -> str:
+        here = (cells["protocol"] == protocol) & (cells["points.train"] == rule)
+        [cell] = cells[here & (cells["training.weight_decay"] == weight_decay)].to_dict("records")
+        low, high = cell["spearman_test_rows_low"], cell["spearman_test_rows_high"]
+        return f"{low:.2f} to {high:.2f}".replace("-", "−")
+
+    assert f"nine of ten test rows lie at {ends('certified', 'all', 0.005)} with λ = 0.005" in text
+    assert f"{ends('certified', 'all', 1e-5)} with λ = 10⁻⁵" in text
+    assert f"as published without a penalty at {ends('warm', 'highest_influence', 0.0)}" in text
+    used, rows = (int(cells.loc[cells["protocol"] == "certified", name].sum()) for name in ("rows_used", "rows_total"))
+    assert f"{used:,} of {rows:,} certified removals" in text
 
 
 def test_a_settled_recursion_is_not_at_the_exact_solution() -> None:

@@ -28,13 +28,14 @@ def scatter(material: Material, estimator: str, protocol: str, chosen: list[Line
     ]
     text = 0.27 + 0.115 * (3 + max(map(layout.rows_of, titles)))
     counts = [int((line.cells["estimator"] == estimator).sum()) for line in chosen]
-    rows, columns, width, side = _grid(counts if sum(counts) == len(shown) else [len(shown)], text)
+    even = sum(counts) == len(shown) and len(set(counts)) == 1  # else rows of a line each would be mostly empty
+    rows, columns, width, side = _grid(counts if even else [len(shown)], text)
     figure = layout.new(width, (side + text) * len(rows) + 0.57)
     grid = figure.subplots(len(rows), columns, squeeze=False)
     used = [axes for axes_row, count in zip(grid, rows, strict=True) for axes in axes_row[:count]]
     owners = {name: line.look.colour for line in chosen for name in line.cells.index}
     for axes, title, (name, cell) in zip(used, titles, shown.iterrows(), strict=True):
-        draw_cell(material, axes, cell, title, owners[name])
+        draw_cell(material, axes, cell, title, owners[name], most_ticks=3 if columns > 3 else 4)
     most = max(layout.rows_of(axes.get_title()) for axes in used)
     for axes in used:  # titles of one height, so that panels have one size
         axes.title.set_text("\n" * (most - layout.rows_of(axes.get_title())) + axes.get_title())
