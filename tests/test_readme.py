@@ -100,6 +100,7 @@ TABLES = (
         "as published, highest influence": published("highest_influence"),
         "certified, same rule": certified("highest_influence"),
         "certified, all rows": certified("all"),
+        "the same, Pearson": {**certified("all"), "metric": "pearson"},
     }, {"λ = 0.005": _penalty(0.005), "λ = 10⁻⁴": _penalty(1e-4), "λ = 10⁻⁵": _penalty(1e-5), "λ = 0": _penalty(0.0)}),
     Table("damping_path", "", {
         "`exact`, depth 1": {"estimator": "exact", "model.depth": 1},
