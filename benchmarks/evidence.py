@@ -1,7 +1,6 @@
 """Seconds and memory from a million pairs in synthetic records to every table and figure, in three shapes of experiment."""
 
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -9,13 +8,15 @@ import tempfile
 import time
 from pathlib import Path
 
+import psutil
+
+from benchmarks import memory
 from benchmarks.report import report
 from study.evidence import figures
 from study.evidence.store import Store
 from study.evidence.tables import Tables
 from tests import synthetic
 
-CORES = len(os.sched_getaffinity(0))
 DEPTHS = list(range(1, 9))
 SHAPES: dict[str, tuple[dict[str, list[object]], int, dict[str, object]]] = {
     "many trials: 6,784 of 149 rows, 1 test row":
@@ -29,18 +30,15 @@ SHAPES: dict[str, tuple[dict[str, list[object]], int, dict[str, object]]] = {
 
 
 def measure(shape: str, folder: Path) -> None:
-    """Prints pairs, seconds, seconds of the processor and peak MB as JSON. Records are written first, by another process."""
+    """Prints pairs, seconds and seconds of the processor as JSON. Records are written first, by another process."""
     axes, seeds, _ = SHAPES[shape]
     started = time.perf_counter()
     tables = Tables(synthetic.experiment(axes, seeds), Store(folder, "synthetic"))  # type: ignore[arg-type]
     tables.write(folder / "tables")
     figures.write_all(tables, folder / "figures")
     seconds = time.perf_counter() - started
-    # an upper bound: what a copy of the process shares with it is counted twice
-    own, copies = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    peak = (own.ru_maxrss + CORES * copies.ru_maxrss) / 1e3
-    spent = time.process_time() + copies.ru_utime + copies.ru_stime
-    print(json.dumps([len(tables.points), seconds, spent, peak]))
+    copies = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(json.dumps([len(tables.points), seconds, time.process_time() + copies.ru_utime + copies.ru_stime]))
 
 
 def fill(shape: str, folder: Path) -> None:
@@ -52,11 +50,13 @@ def main() -> None:
     found: dict[str, float | str] = {}
     for shape in SHAPES:
         with tempfile.TemporaryDirectory() as folder:
-            for step in ("fill", "measure"):
-                command = [sys.executable, "-m", "benchmarks.evidence", step, shape, folder]
-                printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+            command = [sys.executable, "-m", "benchmarks.evidence", "{}", shape, folder]
+            subprocess.run([part.format("fill") for part in command], check=True)
+            measured = psutil.Popen([part.format("measure") for part in command], stdout=subprocess.PIPE, text=True)
+            most = memory.peak(measured)[0]
+            printed = measured.stdout.read()
         names = ("pairs", "seconds", "seconds of the processor", "peak MB")
-        values = json.loads(printed.splitlines()[-1])
+        values = [*json.loads(printed.splitlines()[-1]), most]
         found |= {f"{shape}: {name}": value for name, value in zip(names, values, strict=True)}
     report("evidence", found)
 

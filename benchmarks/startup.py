@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks import memory
 from benchmarks.report import report
 
 SPEC = Path(__file__).parent.parent / "experiments" / "iris_depth_quick.toml"
@@ -29,18 +30,7 @@ def peak_memory() -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "study", "run", str(SPEC), "--workers", "2", "--results", folder]
         sweep = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        shared_once = shared_each = 0.0
-        while sweep.poll() is None:
-            pss = rss = 0.0
-            for process in [sweep, *sweep.children(recursive=True)]:
-                try:
-                    memory = process.memory_full_info()
-                    pss, rss = pss + memory.pss / 1e6, rss + memory.rss / 1e6
-                except psutil.Error:  # it has just ended
-                    continue
-            shared_once, shared_each = max(shared_once, pss), max(shared_each, rss)
-            time.sleep(0.25)
-        return shared_once, shared_each
+        return memory.peak(sweep)
 
 
 def main() -> None:
