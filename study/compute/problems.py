@@ -17,7 +17,7 @@ from study import checks, data, factories, signatures
 from study.compute.curvature import Spectrum
 from study.compute.mlp import Mlp
 from study.compute.modules import ModuleNetwork
-from study.compute.networks import Network
+from study.compute.networks import Network, Products
 from study.compute.objective import CLASSIFICATION, Objective, Target
 from study.errors import StudyError
 from study.specs import Model, Settings
@@ -81,9 +81,13 @@ class Fitted:
         """Eigendecomposition of one of the two on the parameters at `positions`: computed once, for every damping."""
         key = (gauss_newton, bytes(positions.numpy()))
         if key not in self._spectra:
-            matrix, chosen = self.gauss_newton if gauss_newton else self.hessian, positions.to(self.theta.device)
-            self._spectra[key] = Spectrum.of(matrix[chosen][:, chosen])
+            self._spectra[key] = Spectrum.of(self.matrix(positions, gauss_newton))
         return self._spectra[key]
+
+    def matrix(self, positions: Tensor, gauss_newton: bool = False) -> Tensor:
+        """One of the two on the parameters at `positions`, [p, p]; not a copy where these are all."""
+        matrix, chosen = self.gauss_newton if gauss_newton else self.hessian, positions.to(self.theta.device)
+        return matrix if len(chosen) == len(matrix) else matrix[chosen][:, chosen]
 
     @cached_property
     def _spectra(self) -> dict[tuple[bool, bytes], Spectrum]:
@@ -96,8 +100,16 @@ class Fitted:
 
     def products(self, directions: Tensor, gauss_newton: bool = False) -> Tensor:
         """Products of one of the two with the rows of `directions` [K, P]; the matrix is not formed."""
-        product = self.problem.objective.hessian_products(self.theta[None], self.problem.weights, gauss_newton)
-        return product(directions[None])[0]
+        if (
+            gauss_newton not in self._products
+        ):  # a solve asks a thousand times: what no direction changes is computed once
+            own = self.problem.objective.hessian_products(self.theta[None], self.problem.weights, gauss_newton)
+            self._products[gauss_newton] = own
+        return self._products[gauss_newton](directions[None])[0]
+
+    @cached_property
+    def _products(self) -> dict[bool, Products]:
+        return {}
 
     def pull_along(self, directions: Tensor) -> Tensor:
         """`pull` times each of the `directions` [K, P], as [n, K]: row by row, so that [n, P] is never held."""

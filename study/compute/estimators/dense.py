@@ -23,7 +23,7 @@ def predict(fitted: Fitted, settings: Exact | Ggn, gauss_newton: bool) -> Predic
     """
     positions = fitted.problem.network.positions(settings.parameters)
     if len(positions) > FACTORED:
-        matrix = _matrix(fitted, positions, gauss_newton).clone()
+        matrix = fitted.matrix(positions, gauss_newton).clone()
         matrix.diagonal().add_(settings.damping)
         factor, info = torch.linalg.cholesky_ex(matrix)
         if info == 0 and _well_conditioned(factor):
@@ -33,7 +33,7 @@ def predict(fitted: Fitted, settings: Exact | Ggn, gauss_newton: bool) -> Predic
 
 def _by_spectrum(fitted: Fitted, positions: Tensor, damping: float, gauss_newton: bool) -> Prediction:
     spectrum = fitted.spectrum(positions, gauss_newton)
-    chosen, matrix, positions = positions, _matrix(fitted, positions, gauss_newton), positions.to(fitted.theta.device)
+    chosen, matrix, positions = positions, fitted.matrix(positions, gauss_newton), positions.to(fitted.theta.device)
     pull = fitted.pull[:, positions]
     solution = -spectrum.solve(pull, damping)
     change = torch.zeros_like(fitted.pull)
@@ -92,14 +92,6 @@ def _condition(matrix: Tensor, factor: Tensor) -> float:
     norm = torch.linalg.matrix_norm(matrix, 1).item()
     reciprocal, _ = dpocon(factor.cpu().numpy().T, norm, uplo="U")
     return 1 / reciprocal if reciprocal else float("inf")
-
-
-def _matrix(fitted: Fitted, positions: Tensor, gauss_newton: bool) -> Tensor:
-    matrix = fitted.gauss_newton if gauss_newton else fitted.hessian
-    if len(positions) == len(matrix):
-        return matrix
-    positions = positions.to(matrix.device)
-    return matrix[positions][:, positions]
 
 
 def _well_conditioned(factor: Tensor) -> bool:
