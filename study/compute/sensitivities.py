@@ -27,11 +27,9 @@ def forward(problem: Problem, start: Tensor, directions: Tensor, steps: int, sta
     A plateau schedule keeps the rates that it had. Everything is float64, whatever the run was in.
     """
     settings, theta = problem.settings.training, start[None].clone()
-    rates = torch.full((1, 1), settings.learning_rate, dtype=theta.dtype, device=theta.device)
-    stack = Stack(problem.objective, problem.weights, rates, [problem.settings.seed])
     change = torch.zeros(1, len(directions), len(start), dtype=theta.dtype, device=theta.device)
     tangents = _AdamTangents(change) if settings.optimizer == "adam" else _SgdTangents(change)
-    for step in training.run(stack, theta, settings, steps, stage):
+    for step in training.run(Stack.of_one(problem), theta, settings, steps, stage):
         along = _curvature_times(change, step, theta)
         along += _weighted(directions, step) @ step.objective.row_gradients(theta)
         tangents.update(change, step, along)

@@ -18,6 +18,18 @@ class Solution:
     iterations: Tensor
     negative_curvature: Tensor
 
+    def evidence(self) -> dict[str, int]:
+        """The most iterations of any system, and how many met negative curvature."""
+        return {
+            "iterations": int(self.iterations.max()),
+            "negative_curvature_met": int(self.negative_curvature.sum()),
+        }
+
+    def flags(self, tolerance: float) -> list[str]:
+        """negative_curvature; unconverged: rounding keeps the true residual a little above the one that stops the iteration."""
+        unconverged = bool((self.residual > 10 * tolerance).any() | self.residual.isnan().any())
+        return ["negative_curvature"] * bool(self.negative_curvature.any()) + ["unconverged"] * unconverged
+
 
 @torch.no_grad()
 def conjugate_gradients(

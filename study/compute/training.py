@@ -8,6 +8,7 @@ from torch import Tensor
 
 from study.compute import batches, optimizers, quasi_newton
 from study.compute.objective import Objective
+from study.compute.problems import Problem
 from study.specs import Training
 
 CHUNK_BYTES = 400_000  # parameters of one chunk: optimiser state and gradients then stay in a core's second-level cache
@@ -21,6 +22,12 @@ class Stack:
     weights: Tensor
     rates: Tensor
     seeds: list[int]
+
+    @classmethod
+    def of_one(cls, problem: Problem) -> "Stack":
+        """A single network with the base weights, in float64."""
+        rates = torch.full_like(problem.weights[:, :1], problem.settings.training.learning_rate)
+        return cls(problem.objective, problem.weights, rates, [problem.settings.seed])
 
     def part(self, chosen: slice) -> "Stack":
         return Stack(self.objective.networks(chosen), self.weights[chosen], self.rates[chosen], self.seeds[chosen])

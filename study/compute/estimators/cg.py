@@ -21,11 +21,4 @@ def predict(fitted: Fitted, settings: Cg) -> Prediction:
         settings.tolerance,
         settings.max_iterations,
     )
-    evidence = {
-        "iterations": int(found.iterations.max()),
-        "negative_curvature_met": int(found.negative_curvature.sum()),
-    }
-    # rounding keeps the true residual a little above the recursive one, which is what stops the iteration
-    unconverged = bool((found.residual > 10 * settings.tolerance).any() | found.residual.isnan().any())
-    flags = ["negative_curvature"] * bool(evidence["negative_curvature_met"]) + ["unconverged"] * unconverged
-    return system.prediction(found.x, settings.damping, {**evidence}, flags)
+    return system.prediction(found.x, settings.damping, {**found.evidence()}, found.flags(settings.tolerance))

@@ -7,7 +7,7 @@ import torch
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
-from study.compute.estimators.prediction import Prediction
+from study.compute.estimators.prediction import Evidence, Prediction
 from study.compute.estimators.through_tests import System
 from study.compute.problems import Fitted
 from study.specs import Arnoldi, Nystrom
@@ -72,7 +72,7 @@ def _numpy_product(system: System, vector: np.ndarray) -> np.ndarray:
     return system.products(direction)[0].cpu().numpy()
 
 
-def _shared(system: System, values: Tensor) -> dict[str, float | int | list[float]]:
+def _shared(system: System, values: Tensor) -> Evidence:
     """captured_spectrum, and the seconds that it took to know."""
     started = time.perf_counter()
     whole = system.spectrum(system.gauss_newton)

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from study.compute.estimators.prediction import Prediction
+from study.compute.estimators.prediction import Evidence, Prediction
 from study.compute.objective import Objective
 from study.compute.problems import Fitted
-from study.compute.solvers import Product, Solution, conjugate_gradients
+from study.compute.solvers import Product, conjugate_gradients
 from study.specs import NewtonStep
 
 
@@ -28,11 +28,10 @@ def predict(fitted: Fitted, settings: NewtonStep) -> Prediction:
         product, fitted.pull + gradient, settings.tolerance, settings.max_iterations, lambda rest, _: rest @ inverse
     )
     change = -found.x + spectrum.solve(gradient)
-    flags = ["indefinite"] * bool((spectrum.values <= 0).any()) + _flags(found, settings.tolerance)
-    evidence: dict[str, float | int | list[float]] = {
+    flags = ["indefinite"] * bool((spectrum.values <= 0).any()) + found.flags(settings.tolerance)
+    evidence: Evidence = {
         "residual": found.residual.max().item(),
-        "iterations": int(found.iterations.max()),
-        "negative_curvature_met": int(found.negative_curvature.sum()),
+        **found.evidence(),
         "smallest_eigenvalue": spectrum.values.min().item(),
     }
     return Prediction(change, change @ fitted.test_gradients.T, evidence, flags)
@@ -53,8 +52,3 @@ def _without(fitted: Fitted, removed: Tensor) -> Product:
         return others / base * (directions @ of_data) - own + p.objective.decay * directions
 
     return product
-
-
-def _flags(found: Solution, tolerance: float) -> list[str]:
-    unconverged = bool((found.residual > 10 * tolerance).any() | found.residual.isnan().any())
-    return ["negative_curvature"] * bool(found.negative_curvature.any()) + ["unconverged"] * unconverged

@@ -7,6 +7,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+Evidence = dict[str, float | int | list[float]]
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -19,7 +21,7 @@ class Prediction:
 
     changes: Tensor | Callable[[], Tensor] | None
     delta: Tensor
-    evidence: dict[str, float | int | list[float]] = field(default_factory=dict)
+    evidence: Evidence = field(default_factory=dict)
     flags: list[str] = field(default_factory=list)
     origin: Tensor | None = None
 

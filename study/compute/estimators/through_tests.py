@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from study.compute.curvature import Spectrum, formed
-from study.compute.estimators.prediction import Prediction, largest_ratio
+from study.compute.estimators.prediction import Evidence, Prediction, largest_ratio
 from study.compute.problems import Fitted
 
-Evidence = dict[str, float | int | list[float]]
 DENSE = 3_000  # parameters up to which the exact answer is computed beside every approximate one
 
 

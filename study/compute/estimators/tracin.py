@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from study.compute import fitting, training
-from study.compute.estimators.prediction import Prediction
+from study.compute.estimators.prediction import Evidence, Prediction
 from study.compute.problems import Fitted
 from study.compute.training import Stack
 from study.specs import Tracin
@@ -22,17 +22,15 @@ def predict(fitted: Fitted, settings: Tracin) -> Prediction:
     directions = problem.removal_weights(removed) - problem.weights
     chosen = problem.network.positions(settings.parameters).to(fitted.theta.device)
     theta = problem.network.initial(problem.settings.seed).to(fitted.theta.device)[None].clone()
-    rates = torch.full((1, 1), spec.learning_rate, dtype=theta.dtype, device=theta.device)
-    stack = Stack(problem.objective, problem.weights, rates, [problem.settings.seed])
     starts = {round(k * spec.steps / settings.checkpoints) + 1 for k in range(settings.checkpoints)}
     delta = torch.zeros(len(removed), len(fitted.target.x), dtype=theta.dtype, device=theta.device)
     products, total = torch.zeros_like(delta), 0.0
-    for step in training.run(stack, theta, spec, spec.steps, fitting.FROM_SCRATCH):
+    for step in training.run(Stack.of_one(problem), theta, spec, spec.steps, fitting.FROM_SCRATCH):
         if step.number in starts:
             products = _products(fitted, theta, directions, chosen)
         rate = step.rate.item() / (1 - spec.momentum)
         delta, total = delta - rate * products, total + rate
-    evidence: dict[str, float | int | list[float]] = {
+    evidence: Evidence = {
         "checkpoints": len(starts),
         "total_rate": total,
         "end_distance": (theta[0] - fitted.theta).norm().item(),

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from study.compute import fitting, sensitivities
-from study.compute.estimators.prediction import Prediction
+from study.compute.estimators.prediction import Evidence, Prediction
 from study.compute.fitting import Job
 from study.compute.problems import Fitted
 from study.specs import Unrolled
@@ -25,7 +25,7 @@ def predict(fitted: Fitted, settings: Unrolled) -> Prediction:
     start, steps, stage = _run(fitted, settings)
     found = sensitivities.forward(problem, start, directions, steps, stage)
     delta = found.change @ fitted.target.gradients(found.end).T
-    evidence: dict[str, float | int | list[float]] = {
+    evidence: Evidence = {
         "steps": steps,
         "largest_change": found.change.norm(dim=1).max().item(),
     }
