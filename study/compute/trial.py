@@ -131,12 +131,8 @@ def _timed(fitted: Fitted, settings: Any) -> Prediction:
     """
     started = time.perf_counter()
     found = estimators.predict(fitted, settings)
-    seconds, evidence = time.perf_counter() - started, dict(found.evidence)
-    for name in ("diagnostic_seconds", "share_seconds", "mismatch_seconds"):
-        spent = evidence.pop(name, 0.0)
-        assert isinstance(spent, float)
-        seconds -= spent
-    return replace(found, evidence={**evidence, "seconds": round(seconds, 4)})
+    seconds = time.perf_counter() - started - found.diagnostics
+    return replace(found, evidence={**found.evidence, "seconds": round(seconds, 4)})
 
 
 def _losses(p: Problem, theta: Tensor, test: bool = False) -> np.ndarray:

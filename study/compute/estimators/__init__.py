@@ -41,5 +41,5 @@ def predict(fitted: Fitted, settings: Any) -> Prediction:
     every = torch.arange(len(fitted.theta))
     whole = -fitted.pull_along(fitted.spectrum(every).solve(fitted.test_gradients))
     mismatch = largest_ratio((found.delta - whole).T, whole.T)
-    seconds = time.perf_counter() - started
-    return replace(found, evidence={**found.evidence, "mismatch": mismatch, "mismatch_seconds": seconds})
+    diagnostics = found.diagnostics + time.perf_counter() - started
+    return replace(found, evidence={**found.evidence, "mismatch": mismatch}, diagnostics=diagnostics)

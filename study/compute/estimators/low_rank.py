@@ -7,7 +7,7 @@ import torch
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
-from study.compute.estimators.prediction import Evidence, Prediction
+from study.compute.estimators.prediction import Prediction
 from study.compute.estimators.through_tests import System
 from study.compute.problems import Fitted
 from study.specs import Arnoldi, Nystrom
@@ -30,15 +30,16 @@ def arnoldi(fitted: Fitted, settings: Arnoldi) -> Prediction:
     inside = system.right @ vectors
     solution = (inside / (values + settings.damping)) @ vectors.T
     captured = (inside.square().sum(dim=1) / system.right.square().sum(dim=1)).nan_to_num(1.0)
+    share, seconds = _share(system, values)
     evidence = {
         "rank": settings.rank,
         "captured_gradient": captured.min().item(),
-        **_shared(system, values),
+        "captured_spectrum": share,
         "smallest_kept": values.abs().min().item(),
         "negative_eigenvalues": int((values < 0).sum()),
     }
     indefinite = bool((values + settings.damping <= 0).any())
-    return system.prediction(solution, settings.damping, {**evidence}, ["indefinite"] * indefinite)
+    return system.prediction(solution, settings.damping, {**evidence}, ["indefinite"] * indefinite, seconds)
 
 
 def nystrom(fitted: Fitted, settings: Nystrom) -> Prediction:
@@ -58,13 +59,15 @@ def nystrom(fitted: Fitted, settings: Nystrom) -> Prediction:
     tall, core = images @ vectors[:, kept], values[kept]
     inner = settings.damping * torch.diag(core) + tall.T @ tall
     solution = (system.right - (tall @ torch.linalg.solve(inner, tall.T @ system.right.T)).T) / settings.damping
+    share, seconds = _share(system, tall.square().sum(dim=0) / core)
     evidence = {
         "rank": settings.rank,
         "kept_directions": int(kept.sum()),
-        **_shared(system, tall.square().sum(dim=0) / core),
+        "captured_spectrum": share,
         "negative_eigenvalues": int((core < 0).sum()),
     }
-    return system.prediction(solution, settings.damping, {**evidence}, ["indefinite"] * bool((core < 0).any()))
+    indefinite = bool((core < 0).any())
+    return system.prediction(solution, settings.damping, {**evidence}, ["indefinite"] * indefinite, seconds)
 
 
 def _numpy_product(system: System, vector: np.ndarray) -> np.ndarray:
@@ -72,9 +75,9 @@ def _numpy_product(system: System, vector: np.ndarray) -> np.ndarray:
     return system.products(direction)[0].cpu().numpy()
 
 
-def _shared(system: System, values: Tensor) -> Evidence:
-    """captured_spectrum, and the seconds that it took to know."""
+def _share(system: System, values: Tensor) -> tuple[float, float]:
+    """Σ|values|/Σ|μ|, NaN where the matrix is too large to know, and the seconds that it took to know."""
     started = time.perf_counter()
     whole = system.spectrum(system.gauss_newton)
     share = float("nan") if whole is None else (values.abs().sum() / whole.values.abs().sum()).item()
-    return {"captured_spectrum": share, "share_seconds": time.perf_counter() - started}
+    return share, time.perf_counter() - started

@@ -16,7 +16,8 @@ class Prediction:
 
     changes: Δθ [n, P], or how to compute it where all pairs are known without, or None where an estimator knows none;
     delta: change of the target at each chosen test point, ∇_tᵀΔθ [n, T]; evidence: how the numbers were obtained, JSON-able;
-    flags: reasons for doubt, such as "indefinite"; origin: the parameters [P] that Δθ starts from, where these are not θ*.
+    flags: reasons for doubt, such as "indefinite"; origin: the parameters [P] that Δθ starts from, where these are not θ*;
+    diagnostics: seconds that went into knowing how good it is, which are no part of the estimate.
     """
 
     changes: Tensor | Callable[[], Tensor] | None
@@ -24,6 +25,7 @@ class Prediction:
     evidence: Evidence = field(default_factory=dict)
     flags: list[str] = field(default_factory=list)
     origin: Tensor | None = None
+    diagnostics: float = 0.0
 
     @cached_property
     def change(self) -> Tensor | None:

@@ -44,12 +44,13 @@ class System:
     def restricted(self, values: Tensor) -> Tensor:
         return values[..., self.positions.to(values.device)]
 
-    def prediction(self, solution: Tensor, damping: float, evidence: Evidence, flags: list[str]) -> Prediction:
+    def prediction(
+        self, solution: Tensor, damping: float, evidence: Evidence, flags: list[str], diagnostics: float = 0.0
+    ) -> Prediction:
         """Δ_it = −∇L_tᵀ(M + δI)⁻¹ Σ_j Δw_j ∇L(z_j) from the solutions s_t [T, p], with how far they are from what they claim.
 
         residual: largest ‖(M + δI)s − ∇L_t‖/‖∇L_t‖. distance_from_exact: largest ‖s − H⁻¹∇L_t‖/‖H⁻¹∇L_t‖, without damping
-        and with the whole curvature, where the matrix is small enough (NaN elsewhere). diagnostic_seconds: what knowing the
-        exact answer took, which is no part of the estimate.
+        and with the whole curvature, where the matrix is small enough (NaN elsewhere). diagnostics: seconds already spent so.
         """
         delta = -self.fitted.pull_along(self.embedded(solution))
         rest = self.products(solution, damping) - self.right
@@ -61,9 +62,9 @@ class System:
             distance = largest_ratio(solution - expected, expected)
         evidence = {
             "damping": damping, "residual": largest_ratio(rest, self.right), "distance_from_exact": distance,
-            "parameters": len(self.positions), "diagnostic_seconds": time.perf_counter() - started, **evidence,
+            "parameters": len(self.positions), **evidence,
         }  # fmt: skip
-        return Prediction(None, delta, evidence, flags)
+        return Prediction(None, delta, evidence, flags, diagnostics=diagnostics + time.perf_counter() - started)
 
     def spectrum(self, gauss_newton: bool = False) -> Spectrum | None:
         """Of the exact matrix on the chosen parameters, None where it is too large to be decomposed."""
