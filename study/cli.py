@@ -374,7 +374,7 @@ def list_(results: str) -> None:
         click.echo(f"nothing: no TOML file in the folder experiments here, and no results in {results}")
     for experiment, store in found.values():
         done = len(store.done() & {t.key for t in experiment.trials})
-        tabled = len(answers.tabled(experiment, store)) if done == 0 else 0
+        tabled = len(answers.tabled(store) & {t.key for t in experiment.trials}) if done == 0 else 0
         kept = f" ({tabled} are in its tables, their records are not kept here)" if tabled else ""
         click.echo(f"{experiment.name}: {done}/{len(experiment.trials)} trials done{kept}. {experiment.question}")
         if line := answers.line(experiment, store):

@@ -27,7 +27,7 @@ from study.evidence.figures import (
     solves,
     style,
 )
-from study.evidence.figures.lines import Line, Panel, swept_axis
+from study.evidence.figures.lines import Line, Panel
 from study.evidence.figures.material import Material
 from study.evidence.store import Store
 from study.evidence.tables import Tables
@@ -35,7 +35,7 @@ from study.evidence.tables import Tables
 if TYPE_CHECKING:
     from study.trials import Experiment
 
-__all__ = ["plan", "swept_axis", "write", "write_all"]
+__all__ = ["plan", "write", "write_all"]
 
 FORMATS: dict[str, Any] = {"pdf": FigureCanvasPdf, "png": FigureCanvasAgg, "svg": FigureCanvasSVG}
 METADATA: dict[str, dict[str, Any]] = {  # without a date: the same records make the same bytes

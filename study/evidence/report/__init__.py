@@ -110,7 +110,7 @@ def _entry(experiment: Experiment, store: Store) -> dict[str, Any]:
     folder = store.folder / "tables"
     rows = cell_rows.read(folder / "cells.csv")
     wanted = {trial.key for trial in experiment.trials}
-    done = len(wanted & {row["trial"] for row in cell_rows.read(folder / "trials.csv")})
+    done = len(wanted & answers.tabled(store))
     answer = answers.sentences(experiment, rows, done) if rows else ["There are no tables yet."]
     return {
         "name": experiment.name,

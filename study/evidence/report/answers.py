@@ -81,10 +81,9 @@ def remarks(experiment: Experiment, rows: Sequence[Row]) -> list[str]:
     return [*texts, *_level(rows), *([_scope(found[0])] if len(found) > 1 else [])]
 
 
-def tabled(experiment: Experiment, store: Store) -> set[str]:
-    """The keys of the experiment's trials that its table `trials` holds."""
-    wanted = {trial.key for trial in experiment.trials}
-    return wanted & {row["trial"] for row in read(store.folder / "tables" / "trials.csv")}
+def tabled(store: Store) -> set[str]:
+    """The keys of the trials that the table `trials` holds."""
+    return {row["trial"] for row in read(store.folder / "tables" / "trials.csv")}
 
 
 def line(experiment: Experiment, store: Store) -> str:
@@ -96,14 +95,14 @@ def line(experiment: Experiment, store: Store) -> str:
     rows = read(store.folder / "tables" / "cells.csv")
     if not rows:
         return f"no tables yet: study tables {experiment.name}" if done & wanted else ""
-    tabled = {row["trial"] for row in read(store.folder / "tables" / "trials.csv")}
-    if not tabled & wanted:
+    keys = tabled(store)
+    if not keys & wanted:
         return f"its tables are those of another spec: study tables {experiment.name}"
     found = []
-    if (done & wanted) - tabled or tabled - wanted:
+    if (done & wanted) - keys or keys - wanted:
         found.append(f"tables stale, study tables {experiment.name} renews them")
-    if not wanted <= tabled:
-        found.append(f"unfinished, {len(wanted & tabled):,} of {len(wanted):,} trials")
+    if not wanted <= keys:
+        found.append(f"unfinished, {len(wanted & keys):,} of {len(wanted):,} trials")
     parts = [_short(part, experiment.primary) for part in series(rows)]
     return "; ".join(parts) + (f" ({'; '.join(found)})" if found else "")
 
