@@ -24,6 +24,7 @@ def check(settings: Settings, dataset: Dataset, split: Split) -> None:
         raise StudyError(f"training.batch_size = {batch}: there are only {rows} training rows")
     _check_count(settings.points, rows)
     _check_test_points(settings.points, split)
+    _check_direction(settings.points, split)
     for estimator in settings.estimators:
         if isinstance(size := getattr(estimator, "batch_size", None), int) and size > rows:
             raise StudyError(f"estimators.{estimator.name}.batch_size = {size}: there are only {rows} training rows")
@@ -41,6 +42,8 @@ def check_size(settings: Settings, parameters: int) -> None:
     if parameters <= LARGEST_HESSIAN:
         return
     wrong = [(f"estimators.{e.name}", APPROXIMATE) for e in settings.estimators if e.kind in DENSE_ESTIMATORS]
+    if settings.points.removal == "perturb_input" and settings.points.direction == "influence":
+        wrong.append(("points.direction", 'use "random"'))
     wrong += [("training.polish = true", "leave it out: the network is then not certified")] * settings.training.polish
     wrong += [
         (f"protocols.{p.name}", 'use kind = "warm" or "cold"') for p in settings.protocols if p.kind == "stationary"
@@ -86,6 +89,15 @@ def _check_test_points(points: Points, split: Split) -> None:
     if missing:
         some = listed(split.test_rows[:8].tolist()) + (", …" if len(held_out) > 8 else "")
         raise StudyError(f"points.test.rows: row {missing[0]} is not held out by [data]; held out: {some}")
+
+
+def _check_direction(points: Points, split: Split) -> None:
+    count = points.test_count(len(split.test_rows))
+    if points.removal == "perturb_input" and points.direction == "influence" and count > 1:
+        raise StudyError(
+            f'points.direction = "influence": each of the {count} test points would move a row its own way; choose one test '
+            'point, or direction = "random"'
+        )
 
 
 def parameter_names(model: Model) -> list[str] | None:

@@ -66,9 +66,8 @@ def sizes(trial: Trial) -> Sizes:
     settings = trial.settings
     loaded = data.load(settings.data, trial.folder)
     split = data.split(loaded, settings.data)
-    rule, test = settings.points, len(split.test_rows)
-    chosen = rule.test if isinstance(rule.test, str) else getattr(rule.test, "rows", None) or rule.test.quantiles  # type: ignore[union-attr]
-    test_points = {"all": test}.get(chosen, 1) if isinstance(chosen, str) else len(chosen)
+    rule = settings.points
+    test_points = rule.test_count(len(split.test_rows))
     sets = test_points if rule.train in INFLUENCE_RULES else 1
     rows = len(split.train_rows)
     removals = rows if rule.train == "all" else min(rows, sets * int(rule.train_count or 0))

@@ -320,6 +320,8 @@ def test_writing_a_default_out_keeps_the_key(path, default):
         ("points.test", {"rows": [83]}),
         ("points.test", {"quantiles": [0.5]}),
         ("points.removal", "renormalise"),
+        ("points.perturbation", 0.2),
+        ("points.direction", "random"),
         ("estimators.0.name", "other"),
         ("estimators.0.damping", 1.0),
         ("estimators.1.parameters", "last_layer"),

@@ -144,7 +144,11 @@ TestPoints = Annotated[
 
 
 class Points(Table):
-    """`[points]`: which training rows are removed, for which test points, and what becomes of the other weights."""
+    """`[points]`: which training rows are removed, for which test points, and what removal means.
+
+    `zero_weight` and `renormalise` say what becomes of the other rows' weights. `perturb_input` removes nothing: the row stays
+    and its scaled features move by `perturbation`, each up or down: as the test point's loss rises ("influence") or at random.
+    """
 
     train: Literal["all", "random", "highest_loss", "highest_influence", "lowest_influence", "influence_band"] = "all"
     train_count: Count | None = None
@@ -153,7 +157,9 @@ class Points(Table):
     band: Annotated[list[Quantile], Field(min_length=2, max_length=2)] = [0.25, 0.35]
     select_seed: Seed = 0
     test: TestPoints = "all"
-    removal: Literal["zero_weight", "renormalise"] = "zero_weight"
+    removal: Literal["zero_weight", "renormalise", "perturb_input"] = "zero_weight"
+    perturbation: Positive = 0.1
+    direction: Literal["influence", "random"] = "influence"
 
     @model_validator(mode="after")
     def _rules(self) -> "Points":
@@ -162,6 +168,12 @@ class Points(Table):
         if not self.band[0] < self.band[1]:
             raise broken_rule(f"band = {show(self.band)}: the first quantile must be below the second")
         return self
+
+    def test_count(self, held_out: int) -> int:
+        """How many test points the rule chooses of so many held-out rows; quantiles that meet count twice."""
+        if isinstance(self.test, str):
+            return held_out if self.test == "all" else 1
+        return len(self.test.rows if isinstance(self.test, ChosenRows) else self.test.quantiles)
 
     def band_slice(self, rows: int) -> slice:
         """Which of `rows` training rows, in ascending order of influence, the band holds."""
@@ -310,6 +322,15 @@ class Unrolled(Table):
             )
 
 
+class PerturbInput(Table):
+    """`kind = "perturb_input"`: the change when a row's features move a little, first order in that move too."""
+
+    kind: Literal["perturb_input"] = "perturb_input"
+    name: Name = Field(default_factory=_own_kind)
+    damping: NotNegative = 0.0
+    parameters: Parameters = "all"
+
+
 class Warm(Table):
     """`kind = "warm"`: `steps` further steps from the trained parameters, fresh optimiser state."""
 
@@ -333,7 +354,7 @@ class Stationary(Table):
     tolerance: Positive = 1e-9
 
 
-Estimators = Exact | Ggn | Identity | Cg | Lissa | Arnoldi | Nystrom | NewtonStep | Unrolled | Tracin
+Estimators = Exact | Ggn | Identity | Cg | Lissa | Arnoldi | Nystrom | NewtonStep | Unrolled | Tracin | PerturbInput
 Estimator = Annotated[Estimators, Field(discriminator="kind")]
 Protocol = Annotated[Warm | Cold | Stationary, Field(discriminator="kind")]
 
@@ -352,6 +373,20 @@ def _refuse_repeated_names(key: str, names: Iterable[str]) -> None:
         if name in seen:
             raise broken_rule(f'{key}: two are called "{name}"; give each [[{key}]] a name of its own')
         seen.add(name)
+
+
+def _refuse_intervention(estimator: Any, removal: str) -> None:
+    """Some estimators know only of rows that leave, one only of rows that move."""
+    moves = removal == "perturb_input"
+    if isinstance(estimator, PerturbInput) and not moves:
+        raise broken_rule(
+            f'estimators.{estimator.name}: removal = "{removal}" moves no row; write removal = "perturb_input" in [points]'
+        )
+    if isinstance(estimator, NewtonStep | Unrolled | Tracin) and moves:
+        raise broken_rule(
+            f'estimators.{estimator.name}: {estimator.kind} predicts removal only, not removal = "perturb_input"; use "exact", '
+            '"cg" or "perturb_input"'
+        )
 
 
 class Settings(Table):
@@ -377,6 +412,7 @@ class Settings(Table):
         for estimator in self.estimators:
             if isinstance(estimator, Unrolled | Tracin):
                 estimator.refuse(self.training)
+            _refuse_intervention(estimator, self.points.removal)
         return self
 
     @property

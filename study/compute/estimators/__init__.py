@@ -8,7 +8,18 @@ from typing import Any
 import torch
 
 from study.compute.curvature import formed
-from study.compute.estimators import cg, exact, ggn, identity, lissa, low_rank, newton_step, tracin, unrolled
+from study.compute.estimators import (
+    cg,
+    exact,
+    ggn,
+    identity,
+    lissa,
+    low_rank,
+    newton_step,
+    perturb_input,
+    tracin,
+    unrolled,
+)
 from study.compute.estimators.prediction import Prediction, largest_ratio
 from study.compute.estimators.through_tests import DENSE
 from study.compute.problems import Fitted
@@ -24,6 +35,7 @@ KINDS: dict[str, Callable[[Fitted, Any], Prediction]] = {
     "newton_step": newton_step.predict,
     "unrolled": unrolled.predict,
     "tracin": tracin.predict,
+    "perturb_input": perturb_input.predict,
 }
 
 

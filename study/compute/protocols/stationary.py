@@ -23,10 +23,11 @@ def retrain(jobs: Sequence[Job], settings: Stationary) -> list[Retrained]:
 
 
 def _retrain(job: Job, tolerance: float) -> Retrained:
-    objective, null_weights, weights = job.problem.objective, job.weights[:1], job.weights[1:]
-    null = fitting.polish(objective, job.theta[:1], null_weights, tolerance)
-    inverse = Spectrum.of(objective.hessian(null.theta, null_weights)[0]).preconditioner()
+    base, others = job.objective.networks(slice(0, 1)), job.objective.networks(slice(1, None))
+    null_weights, weights = job.weights[:1], job.weights[1:]
+    null = fitting.polish(base, job.theta[:1], null_weights, tolerance)
+    inverse = Spectrum.of(base.hessian(null.theta, null_weights)[0]).preconditioner()
     start = null.theta.expand(len(weights), -1)
-    near = quasi_newton.minimise(objective, start, weights, tolerance, QUASI_NEWTON_STEPS, inverse)
-    end = newton.minimise(objective, near.theta, weights, tolerance, fitting.NEWTON_STEPS)
+    near = quasi_newton.minimise(others, start, weights, tolerance, QUASI_NEWTON_STEPS, inverse)
+    end = newton.minimise(others, near.theta, weights, tolerance, fitting.NEWTON_STEPS)
     return Retrained(torch.cat([null.theta, end.theta]), torch.cat([null.iterations, near.iterations + end.iterations]))
