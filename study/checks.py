@@ -1,5 +1,6 @@
 """What only the data can tell about a spec: rows that do not exist, counts too large, parameters the model lacks."""
 
+import importlib.util
 import itertools
 
 import numpy as np
@@ -11,6 +12,7 @@ from study.specs import ChosenRows, Estimators, Model, Points, Settings
 
 LARGEST_HESSIAN = 8_000  # parameters up to which a Hessian is formed: half a gigabyte
 DENSE_ESTIMATORS = ("exact", "ggn", "newton_step")
+EXTRAS = {"kfac": ("curvlinops", "kfac"), "ekfac": ("curvlinops", "kfac")}  # module and optional extra by estimator
 APPROXIMATE = 'use kind = "cg", "lissa", "arnoldi" or "nystrom"'
 
 
@@ -28,6 +30,8 @@ def check(settings: Settings, dataset: Dataset, split: Split) -> None:
     for estimator in settings.estimators:
         if isinstance(size := getattr(estimator, "batch_size", None), int) and size > rows:
             raise StudyError(f"estimators.{estimator.name}.batch_size = {size}: there are only {rows} training rows")
+        if estimator.kind in EXTRAS:
+            check_extra(f'estimators.{estimator.name}: kind = "{estimator.kind}"', *EXTRAS[estimator.kind])
     sizes = parameter_sizes(settings.model, split.x_train.shape[1], max(dataset.classes, 1))
     for estimator in settings.estimators:
         _check_parameters(f"estimators.{estimator.name}.parameters", estimator.parameters, settings.model)
@@ -35,6 +39,12 @@ def check(settings: Settings, dataset: Dataset, split: Split) -> None:
             check_rank(estimator, _chosen_size(estimator.parameters, sizes))
     if sizes is not None:
         check_size(settings, sum(sizes.values()))
+
+
+def check_extra(place: str, module: str, extra: str) -> None:
+    """Refuses what needs a package that is not installed; the package itself is not imported."""
+    if importlib.util.find_spec(module) is None:
+        raise StudyError(f'{place} needs {module}; install it with `pip install "influence-fragility-study[{extra}]"`')
 
 
 def check_size(settings: Settings, parameters: int) -> None:

@@ -265,6 +265,32 @@ class Nystrom(Table):
     parameters: Parameters = "all"
 
 
+class Kfac(Table):
+    """`kind = "kfac"`: the Gauss-Newton matrix as one Kronecker product a layer, plus the penalty and `damping`."""
+
+    kind: Literal["kfac"] = "kfac"
+    name: Name = Field(default_factory=_own_kind)
+    damping: NotNegative = 0.0
+    parameters: Parameters = "all"
+
+    def refuse(self, training: Training) -> None:
+        """Raises where the factors have no inverse, or where the penalty is no multiple of the identity."""
+        if not training.decay_biases:
+            raise broken_rule(
+                f"estimators.{self.name}: decay_biases = false: {self.kind} knows one penalty for all parameters"
+            )
+        if training.weight_decay + self.damping == 0:
+            raise broken_rule(
+                f"estimators.{self.name}: damping = 0 without weight_decay: the factors are singular; give a damping"
+            )
+
+
+class Ekfac(Kfac):
+    """`kind = "ekfac"`: as `kfac`, with the matrix's own values along the eigenvectors of the Kronecker products."""
+
+    kind: Literal["ekfac"] = "ekfac"  # type: ignore[assignment]
+
+
 class NewtonStep(Table):
     """`kind = "newton_step"`: one Newton step with the Hessian of the objective without the row."""
 
@@ -354,7 +380,21 @@ class Stationary(Table):
     tolerance: Positive = 1e-9
 
 
-Estimators = Exact | Ggn | Identity | Cg | Lissa | Arnoldi | Nystrom | NewtonStep | Unrolled | Tracin | PerturbInput
+Estimators = (
+    Exact
+    | Ggn
+    | Identity
+    | Cg
+    | Lissa
+    | Arnoldi
+    | Nystrom
+    | NewtonStep
+    | Unrolled
+    | Tracin
+    | PerturbInput
+    | Kfac
+    | Ekfac
+)
 Estimator = Annotated[Estimators, Field(discriminator="kind")]
 Protocol = Annotated[Warm | Cold | Stationary, Field(discriminator="kind")]
 
@@ -410,7 +450,7 @@ class Settings(Table):
         if by is not None and self.points.train in INFLUENCE_RULES and by not in names:
             raise broken_rule(f'points.by = "{by}": no such estimator here; name one of {listed(names)}')
         for estimator in self.estimators:
-            if isinstance(estimator, Unrolled | Tracin):
+            if isinstance(estimator, Unrolled | Tracin | Kfac):
                 estimator.refuse(self.training)
             _refuse_intervention(estimator, self.points.removal)
         return self
