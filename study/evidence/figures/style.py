@@ -18,7 +18,7 @@ import numpy as np
 # Okabe and Ito's colours, safe for the colour-blind. Protocols, estimators and published values never share one.
 PROTOCOL_COLOURS = {"warm": "#D55E00", "cold": "#0072B2", "stationary": "#007D5A"}
 ESTIMATOR_FAMILIES = {
-    "#000000": ("exact", "newton_step", "unrolled"),
+    "#000000": ("exact", "newton_step", "unrolled", "perturb_input"),
     "#CC79A7": ("cg", "lissa"),
     "#56B4E9": ("ggn", "kfac", "ekfac"),
     "#E69F00": ("arnoldi", "nystrom"),

@@ -35,7 +35,9 @@ CITED: dict[tuple[str, str], tuple[str, ...]] = {
     ("estimator", "nystrom"): ("frangella2023randomized", "pearlmutter1994fast"),
     ("estimator", "newton_step"): ("pregibon1981logistic", "beirami2017optimal"),
     ("estimator", "unrolled"): ("hara2019data", "maclaurin2015gradient"),
-    ("estimator", "kfac"): ("martens2015optimizing",),
+    ("estimator", "kfac"): ("martens2015optimizing", "eschenhagen2023kronecker", "dangel2025position"),
+    ("estimator", "ekfac"): ("george2018fast", "grosse2023studying", "dangel2025position"),
+    ("estimator", "perturb_input"): ("koh2017understanding",),
     ("estimator", "tracin"): ("pruthi2020estimating",),
     ("protocol", "warm"): ("koh2017understanding", "basu2021influence"),
     ("protocol", "cold"): ("bae2022if",),
@@ -150,6 +152,27 @@ ENTRIES: dict[str, tuple[str, dict[str, str]]] = {
         "author": "Martens, James", "title": "New Insights and Perspectives on the Natural Gradient Method",
         "journal": "Journal of Machine Learning Research", "volume": "21", "number": "146", "pages": "1--76",
         "year": "2020",
+    }),
+    "eschenhagen2023kronecker": ("inproceedings", {
+        "author": "Eschenhagen, Runa and Immer, Alexander and Turner, Richard E. and Schneider, Frank and Hennig, Philipp",
+        "title": "{Kronecker}-Factored Approximate Curvature for Modern Neural Network Architectures",
+        "booktitle": "Advances in Neural Information Processing Systems", "volume": "36", "year": "2023",
+    }),
+    "george2018fast": ("inproceedings", {
+        "author": "George, Thomas and Laurent, C{\\'e}sar and Bouthillier, Xavier and Ballas, Nicolas and Vincent, Pascal",
+        "title": "Fast Approximate Natural Gradient Descent in a {Kronecker} Factored Eigenbasis",
+        "booktitle": "Advances in Neural Information Processing Systems", "volume": "31", "year": "2018",
+    }),
+    "grosse2023studying": ("misc", {
+        "author": "Grosse, Roger and Bae, Juhan and Anil, Cem and others",
+        "title": "Studying Large Language Model Generalization with Influence Functions",
+        "howpublished": "arXiv:2308.03296", "year": "2023",
+    }),
+    "dangel2025position": ("misc", {
+        "author": "Dangel, Felix and Eschenhagen, Runa and Ormaniec, Weronika and Fernandez, Andres and Tatzel, Lukas and "
+        "Kristiadi, Agustinus",
+        "title": "Position: Curvature Matrices Should Be Democratized via Linear Operators",
+        "howpublished": "arXiv:2501.19183", "year": "2025",
     }),
     "martens2015optimizing": ("inproceedings", {
         "author": "Martens, James and Grosse, Roger",
