@@ -68,6 +68,12 @@ class Sweep:
 
     @cached_property
     def axis(self) -> str | None:
+        """The swept path along which lines run; None where so many estimators are compared that they are the axis."""
+        compared = {
+            estimator.name for trial in self.readings.experiment.trials for estimator in trial.settings.estimators
+        }
+        if len(compared) > MOST_LINES and not self.only[0]:
+            return None
         return swept_axis({path: list(self.plan[path]) for path in self.paths})
 
     @cached_property
