@@ -9,9 +9,11 @@ from study import data
 from study.data import Dataset, Split
 from study.errors import StudyError, listed, show, suggestion
 from study.specs import ChosenRows, Estimators, Model, Points, Settings
+from study.specs.schema import CERTIFYING
 
 LARGEST_HESSIAN = 8_000  # parameters up to which a Hessian is formed: half a gigabyte
 DENSE_ESTIMATORS = ("exact", "ggn", "newton_step")
+DENSE_PROTOCOLS = (*CERTIFYING, "linearised_pbrf")
 EXTRAS = {"kfac": ("curvlinops", "kfac"), "ekfac": ("curvlinops", "kfac")}  # module and optional extra by estimator
 APPROXIMATE = 'use kind = "cg", "lissa", "arnoldi" or "nystrom"'
 
@@ -56,7 +58,7 @@ def check_size(settings: Settings, parameters: int) -> None:
         wrong.append(("points.direction", 'use "random"'))
     wrong += [("training.polish = true", "leave it out: the network is then not certified")] * settings.training.polish
     wrong += [
-        (f"protocols.{p.name}", 'use kind = "warm" or "cold"') for p in settings.protocols if p.kind == "stationary"
+        (f"protocols.{p.name}", 'use kind = "warm" or "cold"') for p in settings.protocols if p.kind in DENSE_PROTOCOLS
     ]
     for place, instead in wrong:
         raise StudyError(

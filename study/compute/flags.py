@@ -12,6 +12,7 @@ from study.compute.networks import Network
 from study.compute.objective import CLASSIFICATION, Objective
 from study.compute.problems import Fitted
 from study.compute.protocols.retrained import Retrained
+from study.specs.schema import CERTIFYING
 
 COLLAPSED_NORM, COLLAPSED_LOSS = 0.1, 1e-3
 
@@ -66,6 +67,7 @@ def of_removals(kind: str, job: Job, outcome: Retrained, certificate: Certificat
     }
     if kind == "stationary":
         reasons["no_minimum"] = no_minimum(objective, theta, weights)
+    if kind in CERTIFYING:
         reasons["uncertified"] = ~(certificate.certified & certificate.certified[0])
     named = [[name if hit else "" for hit in hits[1:]] for name, hits in reasons.items()]
     return np.array(["; ".join(filter(None, row)) for row in zip(*named, strict=True)], dtype=np.str_)

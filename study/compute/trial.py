@@ -180,8 +180,9 @@ def _certify(runs: list[Run], retrained: list[dict[str, Retrained]]) -> list[dic
             outcome, tolerance = outcomes[protocol.name], _tolerance(protocol)
             key = (run.networks, id(outcome), tolerance, id(run.fitted))
             if key not in found:
-                objective, target = run.job.objective, run.fitted.target
-                found[key] = certificates.certify(objective, outcome.theta, run.job.weights, target, tolerance)
+                objective = run.job.objective if outcome.objective is None else outcome.objective
+                weights = run.job.weights if outcome.weights is None else outcome.weights
+                found[key] = certificates.certify(objective, outcome.theta, weights, run.fitted.target, tolerance)
             results[-1][protocol.name] = found[key]
     return results
 

@@ -33,6 +33,7 @@ from study.specs.fields import (
 
 DEFAULT_TEST_FRACTION = 0.2
 DEFAULT_FILE_TARGET = {".csv": "target", ".npz": "y"}
+CERTIFYING = ("stationary", "proximal", "pbrf")  # kinds of protocol that promise a certified minimum
 INFLUENCE_RULES = ("highest_influence", "lowest_influence", "influence_band")
 
 
@@ -380,6 +381,32 @@ class Stationary(Table):
     tolerance: Positive = 1e-9
 
 
+class Proximal(Table):
+    """`kind = "proximal"`: leave-one-out minima with (`damping`/2)‖θ − θ*‖² added, with a certificate."""
+
+    kind: Literal["proximal"] = "proximal"
+    name: Name = Field(default_factory=_own_kind)
+    damping: NotNegative = 1e-3
+    tolerance: Positive = 1e-9
+
+
+class Pbrf(Table):
+    """`kind = "pbrf"`: the proximal Bregman response with δ = weight_decay + `damping`, with a certificate."""
+
+    kind: Literal["pbrf"] = "pbrf"
+    name: Name = Field(default_factory=_own_kind)
+    damping: NotNegative = 0.0
+    tolerance: Positive = 1e-9
+
+
+class LinearisedPbrf(Table):
+    """`kind = "linearised_pbrf"`: the quadratic of `pbrf` at θ*, which `ggn` with the same `damping` predicts."""
+
+    kind: Literal["linearised_pbrf"] = "linearised_pbrf"
+    name: Name = Field(default_factory=_own_kind)
+    damping: NotNegative = 0.0
+
+
 Estimators = (
     Exact
     | Ggn
@@ -396,7 +423,8 @@ Estimators = (
     | Ekfac
 )
 Estimator = Annotated[Estimators, Field(discriminator="kind")]
-Protocol = Annotated[Warm | Cold | Stationary, Field(discriminator="kind")]
+Protocols = Warm | Cold | Stationary | Proximal | Pbrf | LinearisedPbrf
+Protocol = Annotated[Protocols, Field(discriminator="kind")]
 
 
 def _by_kind(union: Any) -> dict[str, type[Table]]:
@@ -429,6 +457,20 @@ def _refuse_intervention(estimator: Any, removal: str) -> None:
         )
 
 
+def _refuse_response(protocol: Any, settings: "Settings") -> None:
+    """The Bregman responses know only of weights that change, and need something that keeps them near θ*."""
+    if not isinstance(protocol, Pbrf | LinearisedPbrf):
+        return
+    if settings.points.removal == "perturb_input":
+        raise broken_rule(f'protocols.{protocol.name}: removal = "perturb_input" has no such response; use "proximal"')
+    if settings.training.weight_decay + protocol.damping == 0 or not (
+        settings.training.decay_biases or protocol.damping
+    ):
+        raise broken_rule(
+            f"protocols.{protocol.name}: damping = 0 and no penalty on every parameter: nothing keeps it near θ*"
+        )
+
+
 class Settings(Table):
     """All that can change a number of one trial, fully specified."""
 
@@ -453,6 +495,8 @@ class Settings(Table):
             if isinstance(estimator, Unrolled | Tracin | Kfac):
                 estimator.refuse(self.training)
             _refuse_intervention(estimator, self.points.removal)
+        for protocol in self.protocols:
+            _refuse_response(protocol, self)
         return self
 
     @property

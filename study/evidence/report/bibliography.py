@@ -43,6 +43,8 @@ CITED: dict[tuple[str, str], tuple[str, ...]] = {
     ("protocol", "cold"): ("bae2022if",),
     ("protocol", "cold_seeds"): ("bae2022if",),
     ("protocol", "pbrf"): ("bae2022if",),
+    ("protocol", "proximal"): ("bae2022if",),
+    ("protocol", "linearised_pbrf"): ("bae2022if", "martens2020new"),
     ("protocol", "stationary"): ("bae2022if", "nocedal2006numerical"),
     ("optimizer", "adam"): ("kingma2015adam",),
     ("optimizer", "sgd"): ("polyak1964some",),
