@@ -19,6 +19,7 @@ AXES = {
     "model.depth": "Depth (hidden layers)",
     "model.width": "Width (units per hidden layer)",
     WEIGHT_DECAY: "Weight decay λ",
+    "points.perturbation": "Move η of each feature (standard deviations)",
 }
 SPEAK_FOR_THEMSELVES = ("training.dtype", "training.optimizer", "model.activation", "model.kind", "data.name")
 RULES = {"all": "all rows", "random": "random rows"}

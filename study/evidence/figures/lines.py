@@ -69,20 +69,21 @@ class Sweep:
     @cached_property
     def axis(self) -> str | None:
         """The swept path along which lines run; None where so many estimators are compared that they are the axis."""
-        compared = {
-            estimator.name for trial in self.readings.experiment.trials for estimator in trial.settings.estimators
-        }
-        if len(compared) > MOST_LINES and not self.only[0]:
+        if len(self.estimators) > MOST_LINES and not self.only[0]:
             return None
         return swept_axis({path: list(self.plan[path]) for path in self.paths})
+
+    @cached_property
+    def estimators(self) -> list[str]:
+        """Names of all that are planned, or else of those in the records."""
+        planned = [own.name for trial in self.readings.experiment.trials for own in _estimators(trial.settings)]
+        return list(dict.fromkeys(planned or [name for block in self.readings.blocks for name in block.estimators]))
 
     @cached_property
     def scale(self) -> scales.Scale:
         """Of the axis: every planned value has its place from the start."""
         if self.axis is None:
-            return scales.of(
-                ESTIMATOR, list(dict.fromkeys(e for block in self.readings.blocks for e in block.estimators))
-            )
+            return scales.of(ESTIMATOR, self.estimators)
         return scales.of(self.axis, list(self.plan[self.axis]))
 
     @cached_property
@@ -235,6 +236,10 @@ def _spoken(sweep: Sweep, constants: dict[str, Any]) -> dict[str, Any]:
 def estimator_kinds(readings: Readings) -> dict[str, str]:
     """Kind by name, of every estimator in the records."""
     return {name: own["kind"] for block in readings.blocks for name, own in block.record.header["estimators"].items()}
+
+
+def _estimators(settings: Any) -> list[Any]:
+    return getattr(settings, "estimators", None) or []
 
 
 def _protocols(settings: Any) -> list[str]:

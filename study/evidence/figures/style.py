@@ -21,7 +21,7 @@ PROTOCOL_COLOURS = {
     "linearised_pbrf": "#7A6FC0",
 }  # fmt: skip
 ESTIMATOR_FAMILIES = {
-    "#000000": ("exact", "newton_step", "unrolled", "perturb_input"),
+    "#000000": ("exact", "newton_step", "unrolled"),
     "#CC79A7": ("cg", "lissa"),
     "#56B4E9": ("ggn", "kfac", "ekfac"),
     "#E69F00": ("arnoldi", "nystrom"),
