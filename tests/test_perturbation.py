@@ -150,6 +150,7 @@ def test_solvers_and_the_dense_answer_agree_on_moved_rows(tmp_path):
         ({"estimators": [{"kind": "newton_step"}]}, "newton_step predicts removal only"),
         ({"estimators": [{"kind": "unrolled"}], "training.optimizer": "adam"}, "unrolled predicts removal only"),
         ({"data.test_rows": [83, 84]}, "each of the 2 test points would move a row its own way"),
+        ({"points.fraction": 0.5}, "no weight goes; use perturbation"),
         ({"points.perturbation": 0.0}, "points.perturbation = 0.0: must be more than 0"),
         ({"points.direction": "up"}, 'points.direction = "up": must be one of'),
     ],

@@ -320,6 +320,7 @@ def test_writing_a_default_out_keeps_the_key(path, default):
         ("points.test", {"rows": [83]}),
         ("points.test", {"quantiles": [0.5]}),
         ("points.removal", "renormalise"),
+        ("points.fraction", 0.5),
         ("points.perturbation", 0.2),
         ("points.direction", "random"),
         ("estimators.0.name", "other"),

@@ -61,14 +61,15 @@ class Problem:
     def removal_weights(self, removed: Tensor) -> Tensor:
         """Weights [R, n] with one row of `removed` [R] at zero: the others keep 1/n, or get 1/(n − 1) to renormalise.
 
-        A row that moves instead of leaving keeps its weight.
+        Where a `fraction` f goes, it keeps (1 − f) times the weight of the others, 1/n or 1/(n − f). A row that moves instead of
+        leaving keeps its weight.
         """
-        n = self.objective.rows
+        points, n = self.settings.points, self.objective.rows
         if self.moves_rows:
             return self.weights.expand(len(removed), -1)
-        others = 1 / n if self.settings.points.removal == "zero_weight" else 1 / (n - 1)
+        others = 1 / n if points.removal == "zero_weight" else 1 / (n - points.fraction)
         weights = torch.full((len(removed), n), others, dtype=torch.float64, device=self.weights.device)
-        weights[torch.arange(len(removed)), removed] = 0.0
+        weights[torch.arange(len(removed)), removed] = (1 - points.fraction) * others
         return weights
 
 
@@ -139,7 +140,8 @@ class Fitted:
     def pull(self) -> Tensor:
         """Σ_j Δw_j ∇L(z_j, θ*) of every row's removal, [n, P]: the change of ∇J that removal makes at θ*.
 
-        `zero_weight`: −∇L(z_i)/n. `renormalise`: (Σ_j ∇L(z_j)/n − ∇L(z_i))/(n − 1). `perturb_input`: (∇L(z_i moved) − ∇L(z_i))/n.
+        `zero_weight`: −f ∇L(z_i)/n, f the fraction. `renormalise`: f (Σ_j ∇L(z_j)/n − ∇L(z_i))/(n − f). `perturb_input`:
+        (∇L(z_i moved) − ∇L(z_i))/n.
         """
         gradients = self.problem.objective.row_gradients(self.theta[None])[0]
         if self.moved is not None:
@@ -148,9 +150,10 @@ class Fitted:
 
     def _pull(self, lost: Tensor) -> Tensor:
         """From what each row's gradient loses, [n, ..]: all of it, or its change where the row only moves."""
-        if self.problem.settings.points.removal == "renormalise":
-            return (lost.mean(dim=0) - lost) / (len(lost) - 1)
-        return -lost / len(lost)
+        points = self.problem.settings.points
+        if points.removal == "renormalise":
+            return points.fraction * (lost.mean(dim=0) - lost) / (len(lost) - points.fraction)
+        return -points.fraction * lost / len(lost)
 
     @cached_property
     def moves(self) -> Tensor | None:

@@ -115,7 +115,9 @@ def _prepare(trial: Trial, p: Problem, theta: Tensor, shared: dict[str, Fitted])
     base = certificates.certify(p.objective, theta[None], p.weights, target, BASE_TOLERANCE)
     test_losses = _losses(p, theta, test=True)
     chosen = points.test_positions(settings.points, p.split.test_rows, test_losses)
-    intervention = settings.points.model_dump_json(include={"removal", "perturbation", "direction", "select_seed"})
+    intervention = settings.points.model_dump_json(
+        include={"removal", "fraction", "perturbation", "direction", "select_seed"}
+    )
     asked = (p.training_identity, intervention, settings.target, str(chosen.tolist()))
     target = target.rows(torch.as_tensor(chosen, device=theta.device))
     fitted = shared.setdefault("\n".join(asked), Fitted(p, theta, target))

@@ -147,7 +147,8 @@ TestPoints = Annotated[
 class Points(Table):
     """`[points]`: which training rows are removed, for which test points, and what removal means.
 
-    `zero_weight` and `renormalise` say what becomes of the other rows' weights. `perturb_input` removes nothing: the row stays
+    `zero_weight` and `renormalise` say what becomes of the other rows' weights; with a `fraction` below 1 only that part of the
+    row's own weight goes. `perturb_input` removes nothing: the row stays
     and its scaled features move by `perturbation`, each up or down: as the test point's loss rises ("influence") or at random.
     """
 
@@ -159,6 +160,7 @@ class Points(Table):
     select_seed: Seed = 0
     test: TestPoints = "all"
     removal: Literal["zero_weight", "renormalise", "perturb_input"] = "zero_weight"
+    fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     perturbation: Positive = 0.1
     direction: Literal["influence", "random"] = "influence"
 
@@ -166,6 +168,10 @@ class Points(Table):
     def _rules(self) -> "Points":
         if self.train != "all" and self.train_count is None:
             raise broken_rule(f'train_count is needed with train = "{self.train}"; say how many rows are removed')
+        if self.removal == "perturb_input" and self.fraction != 1:
+            raise broken_rule(
+                f'fraction = {self.fraction:g}: with removal = "perturb_input" no weight goes; use perturbation'
+            )
         if not self.band[0] < self.band[1]:
             raise broken_rule(f"band = {show(self.band)}: the first quantile must be below the second")
         return self
