@@ -191,7 +191,10 @@ def _panel(
         place = styles.index(_second(sweep, found))
         ranks = sweep.distinct(sweep.ranked) if sweep.ranked else [None]
         rank = ranks.index(values[sweep.ranked]) if sweep.ranked else 0
-        look = Look(shade(colour, rank, len(ranks)), MARKERS[rank % len(MARKERS)], LINES[place % len(LINES)],
+        style = (
+            LINES[place % len(LINES)] if sweep.axis is not None else "none"
+        )  # nothing joins one estimator to the next
+        look = Look(shade(colour, rank, len(ranks)), MARKERS[rank % len(MARKERS)], style,
                     FILLS[place % len(FILLS)], ", ".join(phrases))  # fmt: skip
         lines.append(Line(estimator, values, groups[found], look))
     title = wording.protocol_title(protocol, kind, _spoken(sweep, constants))
