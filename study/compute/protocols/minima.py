@@ -11,6 +11,10 @@ from study.compute.objective import Objective
 from study.compute.protocols.retrained import Retrained
 
 QUASI_NEWTON_STEPS = 20  # stragglers are rare: Newton finishes them alone while the stack stands still
+LARGE, PATIENT_STEPS = (
+    512,
+    200,
+)  # parameters from where one Hessian costs more than a hundred gradients, and the steps then
 
 
 def leave_one_out(objective: Objective, start: Tensor, weights: Tensor, tolerance: float) -> Retrained:
@@ -22,8 +26,9 @@ def leave_one_out(objective: Objective, start: Tensor, weights: Tensor, toleranc
     base, others = objective.networks(slice(0, 1)), objective.networks(slice(1, None))
     null = fitting.polish(base, start, weights[:1], tolerance)
     inverse = Spectrum.of(base.hessian(null.theta, weights[:1])[0]).preconditioner()
+    steps = PATIENT_STEPS if start.shape[1] > LARGE else QUASI_NEWTON_STEPS
     near = quasi_newton.minimise(
-        others, null.theta.expand(len(weights) - 1, -1), weights[1:], tolerance, QUASI_NEWTON_STEPS, inverse
+        others, null.theta.expand(len(weights) - 1, -1), weights[1:], tolerance, steps, inverse
     )
     end = newton.minimise(others, near.theta, weights[1:], tolerance, fitting.NEWTON_STEPS)
     theta = torch.cat([null.theta, end.theta])
