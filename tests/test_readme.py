@@ -16,6 +16,8 @@ from study.evidence.tables import Tables
 
 ROOT = Path(__file__).parent.parent
 Where = Mapping[str, Any]
+SIDE_BY_SIDE = ("exact", "newton_step", "cg", "lissa", "arnoldi", "nystrom", "ggn", "kfac", "ekfac", "last_layer",
+                "last_layer_weights", "identity")  # fmt: skip
 ANSWERED = ("iris_depth", "iris_weight_decay", "iris_width")
 
 
@@ -114,6 +116,25 @@ TABLES = (
                                           "estimators.lissa.repeats": 1}
         for batch, scale in ((1, 30.0), (1, 300.0), (10, 30.0))
     }, {f"J = {depth}": {"estimators.lissa.depth": depth} for depth in (10, 100, 1000, 10000)}),
+    Table("weight_curve", "", {
+        "Pearson, depth 1": {"model.depth": 1}, "Pearson, depth 5": {"model.depth": 5},
+        "slope, depth 1": {"model.depth": 1, "metric": "slope_median"},
+        "slope, depth 5": {"model.depth": 5, "metric": "slope_median"},
+    }, {f"{fraction:g} of the weight": {"points.fraction": fraction} for fraction in (0.01, 0.1, 0.3, 1.0)}, "pearson"),
+    Table("unconverged", "", {
+        "further training, `exact`": {"protocol": "warm", "estimator": "exact"},
+        "further training, its own derivative": {"protocol": "warm", "estimator": "unrolled_base"},
+        "from scratch, `exact`": {"protocol": "cold", "estimator": "exact"},
+        "from scratch, its own derivative": {"protocol": "cold", "estimator": "unrolled_init"},
+        "from scratch, `tracin`": {"protocol": "cold", "estimator": "tracin"},
+    }, {f"depth {depth}, {steps} steps": {"model.depth": depth, "training.steps": steps} for depth in (1, 3)
+        for steps in (250, 4000)}),
+    Table("estimators", "", {f"`{name}`": {"estimator": name} for name in SIDE_BY_SIDE},
+          {f"depth {depth}": {"model.depth": depth} for depth in (1, 3, 5)}),
+    Table("perturb_input", "", {
+        f"`{name}`, depth {depth}": {"estimator": name, "model.depth": depth}
+        for name in ("perturb_input", "exact") for depth in (1, 3)
+    }, {f"η = {size:g}": {"points.perturbation": size} for size in (0.01, 0.03, 0.1, 0.3, 1.0)}),
 )  # fmt: skip
 
 
@@ -154,6 +175,20 @@ def test_a_settled_recursion_is_not_at_the_exact_solution() -> None:
     last = table[table["estimators.lissa.until"] == 0.001].groupby("model.depth")["distance_from_exact"].median()
     text = (ROOT / "README.md").read_text().replace("\n", " ")
     assert f"it is, in the median network, still {100 * last.min():.0f} to {100 * last.max():.0f}% away" in text
+
+
+def test_slopes_of_estimators_side_by_side() -> None:
+    cells = pd.read_csv(ROOT / "results" / "estimators" / "tables" / "cells.csv").groupby("estimator")["slope_median"]
+    low, high = cells.min(), cells.max()
+    text = (ROOT / "README.md").read_text().replace("\n", " ")
+    assert f"best slopes ({low['newton_step']:.2f} to {high['newton_step']:.2f})" in text
+    assert f"exact influence has {low['exact']:.2f} to {high['exact']:.2f}" in text
+    kronecker = 1 / np.array([low["kfac"], high["kfac"], low["ekfac"], high["ekfac"]])
+    assert kronecker.min() > 2
+    assert kronecker.max() < 3.5  # "two to three times too large"
+    estimates = pd.read_csv(ROOT / "results" / "estimators" / "tables" / "estimates.csv")
+    stopped = estimates[estimates["estimator"] == "newton_step"]["flags"].str.contains("negative_curvature", na=False)
+    assert f"({stopped.sum()} of {len(stopped)} networks)" in text
 
 
 def test_few_rows_hold_the_error_of_the_quick_study() -> None:
