@@ -3,6 +3,7 @@
 Its Hessian is that of the loss function given, here a mean, and `regularization` adds λ to it; scores lack our 1/n.
 """
 
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -16,7 +17,7 @@ from dattri.algorithm.influence_function import (
     IFAttributorLiSSA,
 )
 from dattri.task import AttributionTask
-from peer import STEPS, Case, Method, Problem, dense, distance, main, slope, softmax_regression
+from peer import STEPS, Case, Method, Problem, dense, distance, heard, main, slope, softmax_regression
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -54,11 +55,10 @@ def lissa(problem: Problem) -> Tensor:
     return _scores(problem, IFAttributorLiSSA, damping=problem.damping / problem.scale, **settings)
 
 
-def arnoldi(problem: Problem) -> Tensor:
-    return _scores(
-        problem, IFAttributorArnoldi, regularization=problem.damping, proj_dim=problem.directions,
-        max_iter=problem.directions + 1, tol=1e-10,
-    )  # fmt: skip
+def arnoldi(problem: Problem, kept: float = 1.0) -> Tensor:
+    """The Krylov space of at most 200 directions, and of these the `kept` part with the largest eigenvalues."""
+    settings = {"proj_dim": max(1, int(kept * problem.directions)), "max_iter": problem.directions + 1}
+    return _scores(problem, IFAttributorArnoldi, regularization=problem.damping, tol=1e-10, **settings)
 
 
 def per_batch_inverses() -> Case:
@@ -94,6 +94,23 @@ def nan_past_convergence() -> Case:
     return Case("CG: NaN when it goes on past convergence", measured, confirmed)
 
 
+def nan_projection() -> Case:
+    """All directions kept, with a damping that leaves every eigenvalue positive and one that does not."""
+    parts, lost = [], []
+    for damping in (0.05, -0.1):
+        problem = replace(softmax_regression(), damping=damping)
+        with heard() as said:
+            found = arnoldi(problem).numpy()
+        lost.append(float(np.isnan(found).mean()))
+        reached = (
+            f"NaN in {lost[-1]:.0%} of the pairs" if lost[-1] else f"distance {distance(found, dense(problem)):.0e}"
+        )
+        spoken = next((f", saying “{line.split('. ')[1]}”" for line in said if "negative eigenvalues" in line), "")
+        parts.append(f"damping {damping:g}: {reached}{spoken}")
+    claim = "Arnoldi: NaN for every pair once an eigenvalue is not positive, against its own warning"
+    return Case(claim, "; ".join(parts), lost == [0.0, 1.0])
+
+
 METHODS = (
     Method("explicit", "one batch", partial(explicit, batches=1)),
     Method("explicit", "three batches", partial(explicit, batches=3)),
@@ -101,7 +118,8 @@ METHODS = (
     Method("cg", "1,000 iterations", partial(cg, iterations=1000)),
     Method("lissa", "5,000 steps, all rows", lissa),
     Method("arnoldi", "200 directions at most", arnoldi),
+    Method("arnoldi", "half of them kept", partial(arnoldi, kept=0.5)),
 )
 
 if __name__ == "__main__":
-    main("dattri", METHODS, (per_batch_inverses, nan_past_convergence))
+    main("dattri", METHODS, (per_batch_inverses, nan_past_convergence, nan_projection))

@@ -31,6 +31,8 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "softplus": lambda: nn.Softplus(threshold=500.0),  # torch's default has a jump in its curvature
 }  # fmt: skip
 STEPS = 5000  # of a recursion, and terms of a series
+LONGEST_LINE = 240  # characters of a message
+DEPRECATED = (DeprecationWarning, PendingDeprecationWarning, FutureWarning)
 MOST_DIRECTIONS = 200  # of a low-rank inverse
 
 
@@ -135,7 +137,7 @@ def _answer(path: Path, package: str, methods: Sequence[Method], problem: Proble
             except Exception as raised:  # what a package raises is a finding
                 error = _in_words(raised)
         row = {"method": method.name, "setting": method.setting, "seconds": time.perf_counter() - started}
-        rows.append({**row, "warning": said[0] if said else "", "error": error})
+        rows.append({**row, "warning": "; ".join(dict.fromkeys(said)), "error": error})
     report = np.array(json.dumps({"version": version(package), "methods": rows}))
     np.savez(path, allow_pickle=False, report=report, **arrays)
 
@@ -148,7 +150,7 @@ def _of_shape(predicted: Tensor, shape: tuple[int, int]) -> np.ndarray:
 
 @contextmanager
 def heard() -> Iterator[list[str]]:
-    """What a package says meanwhile, by `warnings` or by logging a warning: the first line of each."""
+    """What a package says meanwhile, by `warnings` (of what is deprecated nothing) or by logging: the first line of each."""
     said: list[str] = []
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: said.append(_first_line(record.levelname, record.getMessage()))  # type: ignore[method-assign]
@@ -159,7 +161,8 @@ def heard() -> Iterator[list[str]]:
             yield said
     finally:
         logging.getLogger().removeHandler(handler)
-        said += [_first_line(each.category.__name__, str(each.message)) for each in caught]
+        told = [each for each in caught if not issubclass(each.category, DEPRECATED)]
+        said += [_first_line(each.category.__name__, str(each.message)) for each in told]
 
 
 def _tried(case: Callable[[], Case]) -> dict[str, Any]:
@@ -179,7 +182,7 @@ def _in_words(raised: Exception) -> str:
 
 def _first_line(kind: str, text: str) -> str:
     lines = text.strip().splitlines() or [""]
-    return f"{kind}: {lines[0][:200]}"
+    return f"{kind}: {lines[0][:LONGEST_LINE]}"
 
 
 def softmax_regression(rows: int = 60, tests: int = 25, inputs: int = 4, classes: int = 2) -> Problem:
