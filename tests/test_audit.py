@@ -155,7 +155,7 @@ def test_an_audit_writes_tables_predictions_and_a_figure(
 ) -> None:
     one, store = stored
     scripted(monkeypatch, tmp_path, GOOD)
-    written = auditing.run(one, store, ["captum", "pydvl"], lambda line: None)
+    written = auditing.run(one, store, ["captum", "pydvl"], 2, lambda line: None)
     assert {path.suffix for path in written} == {".csv", ".npz", ".txt", ".pdf", ".png", ".svg"}
     assert all(path.stat().st_size for path in written)
     table = pd.read_csv(store.folder / "audit" / "audit.csv", keep_default_na=False)
@@ -177,7 +177,7 @@ def test_a_script_that_crashes_is_told_and_recorded(
     one, store = stored
     scripted(monkeypatch, tmp_path, "raise SystemExit('out of cheese')")
     said: list[str] = []
-    auditing.run(one, store, ["dattri"], said.append)
+    auditing.run(one, store, ["dattri"], 1, said.append)
     [row] = pd.read_csv(store.folder / "audit" / "audit.csv").to_dict("records")
     assert "exit code 1: out of cheese" in row["error"]
     assert np.isnan(row["pearson"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +34,8 @@ def chosen(peers: str) -> list[str]:
     return [name for name in PEERS if name in names or not names]
 
 
-def run(experiment: Experiment, store: Store, peers: Sequence[str], tell: Tell) -> list[Path]:
-    """Ask every package about every trial that has a record; returns the files written.
+def run(experiment: Experiment, store: Store, peers: Sequence[str], workers: int, tell: Tell) -> list[Path]:
+    """Ask every package about every trial that has a record, `workers` packages at a time; returns the files written.
 
     audit.csv, defects.csv: see `tables`. predictions.npz: KEY/PACKAGE/K [n, T], the K-th method's answer in the order of
     audit.csv, and KEY/exact. environments/PACKAGE.txt: what was installed. audit.pdf, .png, .svg: the figure.
@@ -49,16 +50,28 @@ def run(experiment: Experiment, store: Store, peers: Sequence[str], tell: Tell) 
     found: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         problems = exchange.write(questions, Path(folder) / "problems")
-        for package, python in interpreters.items():
-            tell(f"{package}: {len(problems)} {'trial' if len(problems) == 1 else 'trials'}")
-            own = Path(folder) / package
-            ended = answers.ask(package, python, problems, own)
-            if ended:
-                tell(f"{package}: {ended}")
+        endings = _ask(interpreters, problems, Path(folder), workers, tell)
+        for package in peers:
+            own, ended = Path(folder) / package, endings[package]
             for question, problem in zip(questions, problems, strict=True):
                 asked += [(question, answer) for answer in answers.answers(package, own, problem, ended)]
             found += answers.cases(package, own, ended)
     return _write(store.folder / "audit", asked, tables.audit(asked, experiment.name), tables.defects(found), peers)
+
+
+def _ask(
+    interpreters: dict[str, Path], problems: Sequence[Path], folder: Path, workers: int, tell: Tell
+) -> dict[str, str]:
+    """Why each script ended early, empty where it did not; what it wrote lies in `folder`/PACKAGE."""
+
+    def ask(package: str) -> str:
+        tell(f"{package}: {len(problems)} {'trial' if len(problems) == 1 else 'trials'}")
+        ended = answers.ask(package, interpreters[package], problems, folder / package)
+        tell(f"{package}: {ended or 'done'}")
+        return ended
+
+    with ThreadPoolExecutor(workers) as pool:
+        return dict(zip(interpreters, pool.map(ask, interpreters), strict=True))
 
 
 def _questions(experiment: Experiment, store: Store) -> list[Question]:

@@ -36,7 +36,7 @@ MEASURES = (
     Measure("pearson", "Pearson", -1.0, 1.0, False, 1.0),
     Measure("slope", "Slope on exact", 1e-2, 1e2, True, 1.0),
     Measure("lost", "Test rows zero\nor NaN, share", 0.0, 1.0, False, 0.0),
-    Measure("seconds", "Seconds", 1e-2, 1e3),
+    Measure("seconds", "Seconds of\nprocessor time", 1e-2, 1e3),
 )
 
 

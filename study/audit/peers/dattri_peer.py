@@ -116,7 +116,7 @@ METHODS = (
     Method("explicit", "three batches", partial(explicit, batches=3)),
     Method("cg", "10 iterations (its default)", partial(cg, iterations=10)),
     Method("cg", "1,000 iterations", partial(cg, iterations=1000)),
-    Method("lissa", "5,000 steps, all rows", lissa),
+    Method("lissa", "1,000 steps, all rows", lissa),
     Method("arnoldi", "200 directions at most", arnoldi),
     Method("arnoldi", "half of them kept", partial(arnoldi, kept=0.5)),
 )
