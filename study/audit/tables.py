@@ -40,7 +40,7 @@ def _of(statistic: Any, values: np.ndarray) -> float:
 
 
 def audit(asked: Sequence[tuple[Question, Answer]], experiment: str) -> pd.DataFrame:
-    """One row per trial, package, method and setting: MEASURES, seconds of processor time, what it warned of, the error that ended it."""
+    """One row per trial, package, method and setting: MEASURES, seconds of processor time, its warnings, its error."""
     rows = []
     for question, answer in asked:
         found = measured(answer.predicted, question.exact) if answer.predicted is not None else {}
