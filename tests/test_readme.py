@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from study import trials
+from study.evidence import wording
 from study.evidence.store import Store
 from study.evidence.tables import Tables
 
@@ -141,7 +142,7 @@ def _audited(row: Mapping[str, Any]) -> str:
             if int(row[f"{name}_tests"])]  # fmt: skip
     if not int(row["defined"]):
         return ", ".join(lost)
-    slope = f"{row['slope']:.2g}".replace("e+", "·10^")
+    slope = wording.number(float(f"{row['slope']:.2g}"))
     text = "equal" if row["largest_difference"] <= EQUAL else f"{row['pearson']:.2f}, {slope}".replace("-", "−")
     return f"{text} ({', '.join(lost)})" if lost else text
 

@@ -130,7 +130,7 @@ def test_an_audit_is_part_of_the_page_where_there_is_one(made):
     page = Page(report.page(tables, audit=AUDIT))
     assert page.wrong == []
     assert "audit" in page.ids
-    for words in ("pyDVL", "nystroem", "zeros for test points beyond the number of parameters", "audit/audit."):
+    for words in ("pydvl", "nystroem", "zeros for test points beyond the number of parameters", "audit/audit."):
         assert words in page.text
     answers, cases = audits.tables(AUDIT)
     assert len(answers.rows) == len(pd.read_csv(AUDIT / "audit.csv"))
