@@ -29,7 +29,7 @@ def main() -> None:
     ours, plain, worst = [], [], 0.0
     for trial in iris(depth=8, seeds=TRIALS, steps=2000, rate=1e-2, polish=True):
         p = problem(trial)
-        theta = fitting.scratch([p], [p.weights])[0][0]
+        theta = fitting.scratch([fitting.initial(p)])[0][0]
         started = time.perf_counter()
         prediction = estimators.predict(Fitted(p, theta, p.target), p.settings.estimators[0])
         middle = time.perf_counter()

@@ -44,7 +44,7 @@ def fitted() -> Fitted:
         path = Path(folder) / "pairs.toml"
         path.write_text(SPEC)
         p = problem(trials.load(path).trials[0])
-    return Fitted(p, fitting.scratch([p], [p.weights])[0][0], p.target)
+    return Fitted(p, fitting.scratch([fitting.initial(p)])[0][0], p.target)
 
 
 def plain(case: Fitted) -> Tensor:

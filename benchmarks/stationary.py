@@ -34,7 +34,7 @@ def main() -> None:
     rounds, counts = [], []
     for trial in iris(depth=4, seeds=SEEDS, steps=5000, rate=1e-2, polish=True):
         p = problem(trial)
-        theta = fitting.scratch([p], [p.weights])[0]
+        theta = fitting.scratch([fitting.initial(p)])[0]
         rows = p.objective.rows
         weights = torch.cat([p.weights, p.removal_weights(torch.arange(rows))])
         certified(p, theta, weights)  # warm-up

@@ -1,5 +1,6 @@
 """What only the data can tell about a spec: rows that do not exist, counts too large, parameters the model lacks."""
 
+import importlib.util
 import itertools
 
 import numpy as np
@@ -8,9 +9,12 @@ from study import data
 from study.data import Dataset, Split
 from study.errors import StudyError, listed, show, suggestion
 from study.specs import ChosenRows, Estimators, Model, Points, Settings
+from study.specs.schema import CERTIFYING
 
 LARGEST_HESSIAN = 8_000  # parameters up to which a Hessian is formed: half a gigabyte
 DENSE_ESTIMATORS = ("exact", "ggn", "newton_step")
+DENSE_PROTOCOLS = (*CERTIFYING, "linearised_pbrf")
+EXTRAS = {"kfac": ("curvlinops", "kfac"), "ekfac": ("curvlinops", "kfac")}  # module and optional extra by estimator
 APPROXIMATE = 'use kind = "cg", "lissa", "arnoldi" or "nystrom"'
 
 
@@ -24,9 +28,12 @@ def check(settings: Settings, dataset: Dataset, split: Split) -> None:
         raise StudyError(f"training.batch_size = {batch}: there are only {rows} training rows")
     _check_count(settings.points, rows)
     _check_test_points(settings.points, split)
+    _check_direction(settings.points, split)
     for estimator in settings.estimators:
         if isinstance(size := getattr(estimator, "batch_size", None), int) and size > rows:
             raise StudyError(f"estimators.{estimator.name}.batch_size = {size}: there are only {rows} training rows")
+        if estimator.kind in EXTRAS:
+            check_extra(f'estimators.{estimator.name}: kind = "{estimator.kind}"', *EXTRAS[estimator.kind])
     sizes = parameter_sizes(settings.model, split.x_train.shape[1], max(dataset.classes, 1))
     for estimator in settings.estimators:
         _check_parameters(f"estimators.{estimator.name}.parameters", estimator.parameters, settings.model)
@@ -36,14 +43,22 @@ def check(settings: Settings, dataset: Dataset, split: Split) -> None:
         check_size(settings, sum(sizes.values()))
 
 
+def check_extra(place: str, module: str, extra: str) -> None:
+    """Refuses what needs a package that is not installed; the package itself is not imported."""
+    if importlib.util.find_spec(module) is None:
+        raise StudyError(f'{place} needs {module}; install it with `pip install "influence-fragility-study[{extra}]"`')
+
+
 def check_size(settings: Settings, parameters: int) -> None:
     """Refuses what forms the Hessian of a network that has too many parameters for it."""
     if parameters <= LARGEST_HESSIAN:
         return
     wrong = [(f"estimators.{e.name}", APPROXIMATE) for e in settings.estimators if e.kind in DENSE_ESTIMATORS]
+    if settings.points.removal == "perturb_input" and settings.points.direction == "influence":
+        wrong.append(("points.direction", 'use "random"'))
     wrong += [("training.polish = true", "leave it out: the network is then not certified")] * settings.training.polish
     wrong += [
-        (f"protocols.{p.name}", 'use kind = "warm" or "cold"') for p in settings.protocols if p.kind == "stationary"
+        (f"protocols.{p.name}", 'use kind = "warm" or "cold"') for p in settings.protocols if p.kind in DENSE_PROTOCOLS
     ]
     for place, instead in wrong:
         raise StudyError(
@@ -86,6 +101,15 @@ def _check_test_points(points: Points, split: Split) -> None:
     if missing:
         some = listed(split.test_rows[:8].tolist()) + (", …" if len(held_out) > 8 else "")
         raise StudyError(f"points.test.rows: row {missing[0]} is not held out by [data]; held out: {some}")
+
+
+def _check_direction(points: Points, split: Split) -> None:
+    count = points.test_count(len(split.test_rows))
+    if points.removal == "perturb_input" and points.direction == "influence" and count > 1:
+        raise StudyError(
+            f'points.direction = "influence": each of the {count} test points would move a row its own way; choose one test '
+            'point, or direction = "random"'
+        )
 
 
 def parameter_names(model: Model) -> list[str] | None:

@@ -6,6 +6,7 @@ from study.specs import Estimators, Settings
 
 # Measured with `benchmarks/retraining.py` on one core of a 2.x GHz AVX-512 machine; only plans and progress rest on them.
 FLOPS = {"float32": 3.5e10, "float64": 1.6e10}
+LANES = {"float32": 16, "float64": 8}  # networks of one vector: a stack of fewer trains no faster
 STEP_OVERHEAD = 6e-7  # seconds of optimiser arithmetic per network-step
 HESSIAN_RATE, FACTOR_RATE = 9e-11, 4e-11  # seconds of a dense Hessian per P²n, of its Cholesky factors per P³
 EVALUATIONS = 6e-8  # seconds of a stationary leave-one-out's gradients and objectives per P·n
@@ -35,6 +36,11 @@ class Sizes:
 def networks(settings: Settings, sizes: Sizes) -> int:
     """Networks that one trial trains: its base, and a null and R removals per protocol."""
     return 1 + len(settings.protocols) * (sizes.removals + 1)
+
+
+def lanes(settings: Settings) -> int:
+    """Networks that train at the cost of one; a user's module has no such lanes."""
+    return 1 if settings.model.is_factory else LANES[settings.training.dtype]
 
 
 def seconds(settings: Settings, sizes: Sizes) -> float:

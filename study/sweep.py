@@ -66,9 +66,8 @@ def sizes(trial: Trial) -> Sizes:
     settings = trial.settings
     loaded = data.load(settings.data, trial.folder)
     split = data.split(loaded, settings.data)
-    rule, test = settings.points, len(split.test_rows)
-    chosen = rule.test if isinstance(rule.test, str) else getattr(rule.test, "rows", None) or rule.test.quantiles  # type: ignore[union-attr]
-    test_points = {"all": test}.get(chosen, 1) if isinstance(chosen, str) else len(chosen)
+    rule = settings.points
+    test_points = rule.test_count(len(split.test_rows))
     sets = test_points if rule.train in INFLUENCE_RULES else 1
     rows = len(split.train_rows)
     removals = rows if rule.train == "all" else min(rows, sets * int(rule.train_count or 0))
@@ -106,19 +105,21 @@ def planned(work: Standing) -> Plan:
 
 
 def _units(trials: Sequence[Trial], seconds: dict[str, float]) -> list[list[Trial]]:
+    """Of one family each, up to UNIT_TRIALS and about UNIT_SECONDS, but as many base networks as train at the cost of one."""
     families: dict[str, list[Trial]] = {}
     for trial in trials:
         families.setdefault(family(trial), []).append(trial)
     units: list[list[Trial]] = []
     for members in families.values():
-        unit: list[Trial] = []
+        unit, bases, cost = list[Trial](), set[str](), 0.0
         for trial in sorted(members, key=lambda t: t.settings.seed):  # trials of one base network meet in a unit
-            if unit and (
-                len(unit) == UNIT_TRIALS or sum(seconds[t.key] for t in unit) + seconds[trial.key] > UNIT_SECONDS
-            ):
+            full = cost + seconds[trial.key] > UNIT_SECONDS and len(bases) >= costs.lanes(trial.settings)
+            if unit and (len(unit) == UNIT_TRIALS or full):
                 units.append(unit)
-                unit = []
+                unit, bases, cost = [], set(), 0.0
             unit.append(trial)
+            bases.add(trial.settings.model_dump_json(include={"data", "model", "training", "seed"}))
+            cost += seconds[trial.key]
         units.append(unit)
     return sorted(units, key=lambda unit: -sum(seconds[t.key] for t in unit))
 

@@ -63,7 +63,7 @@ def fitted(folder: Path, changes: dict[str, Any] | None = None) -> Fitted:
     """One trial's problem, trained as its spec says, with all held-out rows as test points."""
     [trial] = trials(folder, changes)
     p = problem(trial)
-    return Fitted(p, fitting.scratch([p], [p.weights])[0][0], p.target)
+    return Fitted(p, fitting.scratch([fitting.initial(p)])[0][0], p.target)
 
 
 def write_csv(folder: Path, x: np.ndarray, y: np.ndarray, task: str = "classification") -> dict[str, Any]:

@@ -52,7 +52,8 @@ def test_imports_point_one_way(path: Path) -> None:
             assert not touches(names, "study.compute")
             assert not touches(names, "study.evidence")
     if not place.startswith("study/audit/peers"):
-        assert not [package for package in AUDITED if touches(names, package)]
+        own = {"curvlinops"} if place.startswith("study/compute") else set()  # an extra of ours, too
+        assert not [package for package in AUDITED if package not in own and touches(names, package)]
     if place not in MEETING_PLACES:
         assert place.startswith("study/audit") or not touches(names, "study.audit")
         assert not touches(names, "study.sweep")

@@ -83,6 +83,30 @@ def test_the_weights_of_a_removal(tmp_path, removal):
     np.testing.assert_allclose(weights, expected, rtol=1e-15)
 
 
+@pytest.mark.parametrize("removal", ["zero_weight", "renormalise"])
+def test_of_a_fraction_the_row_keeps_the_rest(tmp_path, removal):
+    fitted = cases.fitted(tmp_path, {"points.removal": removal, "points.fraction": 0.3, "training.steps": 1})
+    weights = fitted.problem.removal_weights(torch.tensor([4, 9]))
+    n = weights.shape[1]
+    np.testing.assert_allclose(weights[0, 4] / weights[0, 5], 0.7, rtol=1e-14)
+    np.testing.assert_allclose(weights[:, 5], 1 / n if removal == "zero_weight" else 1 / (n - 0.3), rtol=1e-14)
+    if removal == "renormalise":
+        np.testing.assert_allclose(weights.sum(dim=1), 1, rtol=1e-14)
+
+
+def test_the_slope_goes_to_one_with_the_fraction_of_the_weight(tmp_path):
+    """At removal itself the step is finite; what influence promises is the limit."""
+    slopes = []
+    for fraction in (1.0, 0.1, 0.01):
+        record = cases.record(tmp_path, {**POLISHED, "points.fraction": fraction, "data.test_rows": [83]})
+        assert record.arrays["certificate/stationary/certified"].all()
+        predicted, actual = record.arrays["predicted/exact"][:, 0], record.arrays["actual/stationary"][:, 0]
+        slopes.append(np.polyfit(predicted, actual, 1)[0])
+    away = np.abs(np.array(slopes) - 1)
+    assert away[2] < 2e-3 < away[0]
+    assert away[1] < 0.2 * away[0]
+
+
 def test_the_two_sum_rules(tmp_path):
     fitted = cases.fitted(tmp_path, POLISHED)
     hessian, _, tests = dense(fitted)
@@ -95,9 +119,11 @@ def test_the_two_sum_rules(tmp_path):
     assert delta.abs().sum(dim=0).min() > 1e-2
 
 
+@pytest.mark.parametrize("fraction", [1.0, 0.3])
 @pytest.mark.parametrize("removal", ["zero_weight", "renormalise"])
-def test_away_from_a_minimum_the_prediction_is_the_general_one(tmp_path, removal):
-    fitted = cases.fitted(tmp_path, {"training.steps": 3, "training.weight_decay": 0.3, "points.removal": removal})
+def test_away_from_a_minimum_the_prediction_is_the_general_one(tmp_path, removal, fraction):
+    far = {"training.steps": 3, "training.weight_decay": 0.3, "points.removal": removal, "points.fraction": fraction}
+    fitted = cases.fitted(tmp_path, far)
     hessian, rows, tests = dense(fitted)
     change = fitted.problem.removal_weights(torch.arange(len(rows))) - fitted.problem.weights
     expected = -torch.linalg.solve(hessian + 0.1 * torch.eye(len(hessian)), (change @ rows).T).T

@@ -387,12 +387,17 @@ def test_correlation_against_loss_joins_each_comparison_with_its_own_test_row(tm
     np.testing.assert_array_equal(_by_gid(axes.lines, "median")[0].get_ydata(), bins["median"])
 
 
+_PUBLISHED_TRAINING = {"polish": False, "steps": 60000, "batch_size": "full"}
+
+
 def test_published_values_stand_only_where_the_setting_is_theirs():
     spec = {
         "data": {"name": "iris"}, "model": {"kind": "mlp", "depth": 1, "width": 5},
-        "training": {"weight_decay": 0.005, "polish": False},
+        "training": {**_PUBLISHED_TRAINING, "weight_decay": 0.005},
     }  # fmt: skip
-    bare = spec | {"training": {"weight_decay": 0.0, "polish": False}}
+    bare = spec | {"training": {**_PUBLISHED_TRAINING, "weight_decay": 0.0}}
+    short = spec | {"training": {**spec["training"], "steps": 250}}
+    assert published.matching("spearman", "warm", [short]) == []
     assert [p.value for p in published.matching("spearman", "warm", [spec])] == [0.97]
     assert [p.value for p in published.matching("spearman", "warm", [spec, bare])] == [0.97, 0.51]
     assert published.matching("pearson", "warm", [spec]) == []
@@ -408,7 +413,7 @@ def _as_published(trial, record):
     """The published Iris setting, with the trial's depth and penalty."""
     swept, spec = trial.swept, record.header["spec"]
     spec["data"], spec["model"] = {"name": "iris"}, {"kind": "mlp", "width": 5, "depth": swept["model.depth"]}
-    spec["training"] = {"polish": False, "weight_decay": swept["training.weight_decay"]}
+    spec["training"] = {**_PUBLISHED_TRAINING, "weight_decay": swept["training.weight_decay"]}
     spec["points"] = {"train": "highest_loss", "test": "highest_loss"}
     if trial.settings.seed == 1:
         record.header["flags"].append("collapsed")
@@ -430,6 +435,17 @@ def test_published_values_name_the_settings_that_the_axis_does_not(tmp_path):
             stars = [line for axes in figure.axes for line in _by_gid(axes.lines, "published")]
             assert sorted(float(star.get_ydata()[0]) for star in stars) == [0.51, 0.97]
         assert label in [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_a_published_value_without_a_place_on_the_axis_is_not_in_the_legend_either(tmp_path):
+    def change(trial, record):
+        _as_published(trial, record)
+        record.header["spec"]["training"]["learning_rate"] = trial.swept["training.learning_rate"]
+
+    axes_of = {"training.learning_rate": [1e-4, 1e-3, 1e-2], "model.depth": [1], "training.weight_decay": [0.005]}
+    with style.applied():
+        figure = correlations.correlation(Material(_varied(tmp_path, axes_of, change, protocols=("warm",))), "spearman")
+    assert not any("Basu" in text.get_text() for text in figure.legends[0].get_texts())
 
 
 def test_a_mean_without_interval_and_usable_are_explained_in_the_figure(tmp_path):
@@ -529,6 +545,18 @@ def test_several_estimators_without_overlaps(tmp_path, axes):
         assert titles == {""}  # a panel of several estimators has none of their names
 
 
+def test_so_many_estimators_that_no_lines_could_tell_them_apart_stand_along_the_axis(tmp_path):
+    names = ("exact", "newton_step", "cg", "lissa", "arnoldi", "nystrom", "ggn", "kfac", "ekfac", "last_layer_weights")
+    material = Material(_varied(tmp_path, {"model.depth": [1, 3, 5]}, _alive, estimators=names, rows=12))
+    assert [line.values for line in material.panels[0].lines] == [{"model.depth": depth} for depth in (1, 3, 5)]
+    with style.applied():
+        drawn = {stem: draw() for stem, draw in figures.plan(material)}
+        for stem, figure in drawn.items():
+            _check_texts(stem, figure)
+    labels = [label.get_text() for label in drawn["spearman_against_estimator"].axes[0].get_xticklabels()]
+    assert labels == [name.replace("_", " ") for name in names]
+
+
 def test_the_drift_has_a_colour_of_its_own():
     assert style.REFERENCE not in [*style.ESTIMATOR_FAMILIES, *style.PROTOCOL_COLOURS.values()]
 
@@ -592,6 +620,9 @@ def _check_texts(stem, figure):
         assert box.y1 <= height + 1, (stem, text.get_text())
     for (first, a), (second, b) in itertools.combinations(texts, 2):
         apart = a.x1 <= b.x0 + 1 or b.x1 <= a.x0 + 1 or a.y1 <= b.y0 + 1 or b.y1 <= a.y0 + 1
+        if first.get_rotation() % 90 and first.get_rotation() == second.get_rotation():  # slanted beside each other
+            across = abs(a.x1 - b.x1) * np.sin(np.radians(first.get_rotation()))
+            apart = apart or across >= first.get_fontsize() * figure.dpi / 72
         assert apart, (stem, first.get_text(), second.get_text())
 
 

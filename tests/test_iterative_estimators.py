@@ -218,10 +218,11 @@ class TestLowRank:
 
 
 class TestNewtonStep:
+    @pytest.mark.parametrize("fraction", [1.0, 0.3])
     @pytest.mark.parametrize("removal", ["zero_weight", "renormalise"])
-    def test_it_is_the_dense_step_without_the_row(self, tmp_path, removal):
-        fitted = cases.fitted(tmp_path, {**POLISHED, "training.steps": 4, "training.polish": False,
-                                         "training.weight_decay": 0.2, "points.removal": removal})  # fmt: skip
+    def test_it_is_the_dense_step_without_the_row(self, tmp_path, removal, fraction):
+        fitted = cases.fitted(tmp_path, {**POLISHED, "training.steps": 4, "training.polish": False, "training.weight_decay": 0.2,
+                                         "points.removal": removal, "points.fraction": fraction})  # fmt: skip
         objective = fitted.problem.objective
         rows = torch.tensor([0, 3, 77, 110])
         weights = torch.cat([fitted.problem.weights, fitted.problem.removal_weights(rows)])

@@ -6,6 +6,7 @@ import torch
 from scipy.optimize import minimize
 
 from study.compute import newton
+from study.compute.curvature import positive_definite
 from tests import cases
 
 
@@ -80,3 +81,23 @@ def test_little_memory_changes_nothing_but_rounding(monkeypatch):
     torch.testing.assert_close(
         newton.minimise(case.objective, case.theta, case.weights, 1e-9, 200).theta, whole, rtol=1e-7, atol=1e-8
     )
+
+
+def test_a_minimum_too_flat_to_be_certified_is_reached_in_a_few_steps_all_the_same():
+    case = cases.stack(depth=0, weight_decay=5e-11)  # adding a constant to all outputs costs the penalty only
+    hessian = case.objective.hessian(case.theta, case.weights)
+    assert not positive_definite(hessian)[0].any()
+    assert (torch.linalg.eigvalsh(hessian)[:, 0] > 0).all()
+    found = newton.minimise(case.objective, case.theta, case.weights, 1e-9, 200)
+    assert (found.iterations <= 25).all()
+    # along the penalty's own direction the gradient is 5e-11 θ: only a step of Newton's own length ends there
+    shift = found.theta[:, :-3].unflatten(1, (3, -1)).mean(dim=1)
+    assert (shift.abs() < 1e-4).all()
+    assert (found.gradient_norm < 1e-13).all()
+
+
+def test_the_last_step_is_a_short_one():
+    case = cases.stack(depth=0)
+    found = newton.minimise(case.objective, case.theta, case.weights, 1e-1, 200)
+    assert (case.objective.gradient(case.theta, case.weights)[1].norm(dim=1) > 1e-1).all()
+    assert (found.gradient_norm < newton.SHORT**2).all()

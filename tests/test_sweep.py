@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from study import interrupts, trials, workers
+from study import costs, interrupts, trials, workers
 from study.errors import StudyError
 from study.evidence.store import Store
 from study.progress import Progress, duration
@@ -348,6 +348,19 @@ def test_units_hold_one_family_and_a_bounded_time(tmp_path: Path) -> None:
     for unit in work.units:
         assert len({trial.settings.model.depth for trial in unit}) == 1
         assert len(unit) <= 64
+
+
+def test_units_of_costly_trials_fill_the_vector_lanes(tmp_path: Path) -> None:
+    text = (Path(__file__).parent.parent / "experiments" / "digits_depth.toml").read_text()
+    (tmp_path / "digits.toml").write_text(text.replace("steps = 5000", "steps = 50000"))
+    work = plan(trials.load(tmp_path / "digits.toml"), Store(tmp_path / "results", "digits_depth"))
+    assert sum(map(len, work.units)) == 320
+    short = 0
+    for unit in work.units:
+        bases = {(t.settings.seed, t.settings.training.weight_decay) for t in unit}
+        short += len(bases) < costs.lanes(unit[0].settings)
+        assert len(unit) <= 2 * costs.lanes(unit[0].settings)  # no longer than it must be: two rules share a network
+    assert short <= 8  # the last one of each family
 
 
 def test_progress_weighs_units_by_their_cost(capsys: pytest.CaptureFixture[str]) -> None:

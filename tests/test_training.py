@@ -95,7 +95,7 @@ def test_the_specs_learning_rate_and_decay_reach_the_optimiser_in_float64(tmp_pa
     }
     [trial] = cases.trials(tmp_path, changes)
     p = problem(trial)
-    [found] = fitting.scratch([p], [p.weights])
+    [found] = fitting.scratch([fitting.initial(p)])
     start = p.network.initial(0)[None]
     decay = torch.full_like(start, 0.7)
     case = cases.Stack(cases.replace(p.objective, decay=decay), start, p.weights, p.target)
@@ -201,10 +201,10 @@ def test_different_splits_and_penalties_train_together_as_they_do_alone(tmp_path
     sweep = {"data.test_rows": [[0], [7], [149]], "training.weight_decay": [0.01, 0.2], "seed": [0, 1]}
     changes = {"training.optimizer": "adam", "training.steps": 30, "training.batch_size": 16}
     found = [problem(trial) for trial in cases.trials(tmp_path, changes, sweep)]
-    together = fitting.scratch(found, [p.weights for p in found])
+    together = fitting.scratch([fitting.initial(p) for p in found])
     assert len({tuple(theta[0].tolist()) for theta in together}) == 12
     for p, theta in zip(found, together, strict=True):
-        assert torch.equal(fitting.scratch([p], [p.weights])[0], theta)
+        assert torch.equal(fitting.scratch([fitting.initial(p)])[0], theta)
 
 
 def test_networks_that_trials_share_are_trained_once(tmp_path, monkeypatch):

@@ -40,7 +40,8 @@ class Certificate:
 def certify(objective: Objective, theta: Tensor, weights: Tensor, target: Target, tolerance: float) -> Certificate:
     """Certificates of a stack theta [B, P] whose first network is the null, all in theta's dtype (float64).
 
-    Another basin: ‖θ − θ_null‖ over ten times the first-order ‖H_null⁻¹(∇J_w − ∇J_null)(θ_null)‖, or segment_excess > 1e-6.
+    objective: with the networks' own rows [B, n, d] where they differ in these. Another basin: ‖θ − θ_null‖ over ten times the
+    first-order ‖H_null⁻¹(∇J_w − ∇J_null)(θ_null)‖, or segment_excess > 1e-6.
     """
     gradient = objective.gradient(theta, weights)[1]
     is_definite, shift, solution = _curvature(objective, theta, weights, gradient)
@@ -70,12 +71,12 @@ def _curvature(objective: Objective, theta: Tensor, weights: Tensor, gradient: T
 
 
 def _predicted_norm(objective: Objective, null: Tensor, weights: Tensor) -> Tensor:
-    """‖H_null⁻¹ Σ_j Δw_j ∇L(z_j)‖ for every network, [B]; NaN where no Hessian is formed."""
+    """‖H_null⁻¹(∇J_w − ∇J_null)(θ_null)‖ for every network, [B]; NaN where no Hessian is formed."""
     if not formed(null.shape[1]):
         return torch.full_like(weights[:, 0], torch.nan)
-    change = (weights - weights[:1]) @ objective.row_gradients(null)[0]
-    hessian = objective.hessian(null, weights[:1])
-    return torch.linalg.solve_ex(hessian[0], change.T)[0].norm(dim=0)
+    gradients = objective.gradient(null.expand(len(weights), -1), weights)[1]
+    hessian = objective.networks(slice(0, 1)).hessian(null, weights[:1])
+    return torch.linalg.solve_ex(hessian[0], (gradients - gradients[:1]).T)[0].norm(dim=0)
 
 
 def _segment_excess(objective: Objective, theta: Tensor, weights: Tensor) -> Tensor:

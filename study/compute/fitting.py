@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,11 +21,20 @@ NEWTON_STEPS = 200
 
 @dataclass(frozen=True)
 class Job:
-    """Networks of one problem that differ in their weights [B, n], starting from theta [B, P] (float64)."""
+    """Networks of one problem that differ in their weights [B, n], starting from theta [B, P] (float64).
+
+    x: rows [B, n, d] of their own, where the networks differ in these.
+    """
 
     problem: Problem
     theta: Tensor
     weights: Tensor
+    x: Tensor | None = None
+
+    @property
+    def objective(self) -> Objective:
+        own = self.problem.objective
+        return own if self.x is None else replace(own, x=self.x, y=own.y.expand(len(self.x), -1, -1))
 
 
 def first_order(jobs: Sequence[Job], steps: int, stage: int) -> list[Tensor]:
@@ -37,16 +46,19 @@ def first_order(jobs: Sequence[Job], steps: int, stage: int) -> list[Tensor]:
     return [results[k] for k in range(len(jobs))]
 
 
-def scratch(problems: Sequence[Problem], weights: Sequence[Tensor]) -> list[Tensor]:
-    """Each problem's networks from their seed's initialisation through the whole training of the spec, polish included."""
-    jobs = []
-    for problem, w in zip(problems, weights, strict=True):
-        start = problem.network.initial(problem.settings.seed).to(w.device)
-        jobs.append(Job(problem, start.expand(len(w), -1), w))
-    ends = first_order(jobs, problems[0].settings.training.steps, FROM_SCRATCH)
+def initial(problem: Problem) -> Job:
+    """The base network before its training: at its seed's initialisation, with the base weights."""
+    start = problem.network.initial(problem.settings.seed).to(problem.weights.device)
+    return Job(problem, start[None], problem.weights)
+
+
+def scratch(jobs: Sequence[Job]) -> list[Tensor]:
+    """Every job's networks from the initialisation, wherever the job stands, through the spec's whole training and polish."""
+    fresh = [replace(job, theta=initial(job.problem).theta.expand(len(job.weights), -1)) for job in jobs]
+    ends = first_order(fresh, jobs[0].problem.settings.training.steps, FROM_SCRATCH)
     return [
-        polish(problem.objective, end, w).theta if problem.settings.training.polish else end
-        for problem, end, w in zip(problems, ends, weights, strict=True)
+        polish(job.objective, end, job.weights).theta if job.problem.settings.training.polish else end
+        for job, end in zip(jobs, ends, strict=True)
     ]
 
 
@@ -59,7 +71,7 @@ def polish(objective: Objective, theta: Tensor, weights: Tensor, tolerance: floa
 
 def _groups(jobs: Sequence[Job]) -> list[list[int]]:
     """Jobs that share one stack: all of them, or by split where copies of the rows would not fit the cache."""
-    if jobs[0].problem.objective.x.numel() <= SMALL_ROWS:
+    if jobs[0].problem.objective.x.numel() <= SMALL_ROWS or any(job.x is not None for job in jobs):
         return [list(range(len(jobs)))]
     groups: dict[bytes, list[int]] = {}
     for k, job in enumerate(jobs):
@@ -94,8 +106,9 @@ def _distinct(jobs: Sequence[Job]) -> tuple[list[int], list[int]]:
     first, each = list[int](), list[int]()
     for job in jobs:
         name = job.problem.training_identity.encode()
-        for theta, weights in zip(job.theta.cpu().numpy(), job.weights.cpu().numpy(), strict=True):
-            whole = hashlib.sha256(b"".join([name, theta.tobytes(), weights.tobytes()])).digest()
+        for b in range(len(job.weights)):
+            own = [part[b].cpu().numpy().tobytes() for part in (job.theta, job.weights, job.x) if part is not None]
+            whole = hashlib.sha256(b"".join([name, *own])).digest()
             if whole not in places:
                 places[whole] = len(first)
                 first.append(len(each))
@@ -107,10 +120,11 @@ def _stacked_objective(jobs: list[Job]) -> Objective:
     first = jobs[0].problem.objective
     repeats = torch.tensor([len(job.weights) for job in jobs], device=first.x.device)
     decay = torch.cat([job.problem.objective.decay for job in jobs]).repeat_interleave(repeats, dim=0)
-    if len({job.problem.split.train_rows.tobytes() for job in jobs}) == 1:
+    one_split = len({job.problem.split.train_rows.tobytes() for job in jobs}) == 1
+    if one_split and all(job.x is None for job in jobs):
         return Objective(first.network, first.task, first.x, first.y, decay)
     x, y = (
-        torch.stack([getattr(job.problem.objective, name) for job in jobs]).repeat_interleave(repeats, dim=0)
+        torch.cat([getattr(job.objective, name).expand(len(job.weights), -1, -1) for job in jobs])
         for name in ("x", "y")
     )
     return Objective(first.network, first.task, x, y, decay)

@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 
 from study.compute.certificates import Certificate
+from study.compute.fitting import Job
 from study.compute.networks import Network
 from study.compute.objective import CLASSIFICATION, Objective
 from study.compute.problems import Fitted
 from study.compute.protocols.retrained import Retrained
+from study.specs.schema import CERTIFYING
 
 COLLAPSED_NORM, COLLAPSED_LOSS = 0.1, 1e-3
 
@@ -54,9 +56,9 @@ def of_protocol(fitted: Fitted, outcome: Retrained) -> list[str]:
     return ["drift"] if drifted else []
 
 
-def of_removals(kind: str, fitted: Fitted, outcome: Retrained, weights: Tensor, certificate: Certificate) -> np.ndarray:
+def of_removals(kind: str, job: Job, outcome: Retrained, certificate: Certificate) -> np.ndarray:
     """Reasons [R] for each removal: those of the network itself, and where the protocol promises it, of its certificate."""
-    objective, theta = fitted.problem.objective, outcome.theta
+    objective, weights, theta = job.objective, job.weights, outcome.theta
     finite = torch.isfinite(theta).all(dim=1).cpu().numpy()
     reasons = {
         "diverged": ~finite,
@@ -65,6 +67,7 @@ def of_removals(kind: str, fitted: Fitted, outcome: Retrained, weights: Tensor, 
     }
     if kind == "stationary":
         reasons["no_minimum"] = no_minimum(objective, theta, weights)
+    if kind in CERTIFYING:
         reasons["uncertified"] = ~(certificate.certified & certificate.certified[0])
     named = [[name if hit else "" for hit in hits[1:]] for name, hits in reasons.items()]
     return np.array(["; ".join(filter(None, row)) for row in zip(*named, strict=True)], dtype=np.str_)
@@ -75,22 +78,28 @@ def collapsed(objective: Objective, theta: Tensor, weights: Tensor) -> np.ndarra
 
     For a regression, whose target may have any scale: a training loss within a relative 1e-3 of half the target's variance.
     """
-    share = (weights / weights.sum(dim=1, keepdim=True)) @ objective.y  # class shares, or the mean target
+    share = _mean(objective.y, weights)  # class shares, or the mean target
     if objective.task == CLASSIFICATION:
         constant = -(share * share.clamp(min=1e-300).log()).sum(dim=1)
         small = theta.norm(dim=1) < COLLAPSED_NORM
         margin = torch.full_like(constant, COLLAPSED_LOSS)
     else:
-        mean_square = (weights / weights.sum(dim=1, keepdim=True)) @ objective.y.square()
+        mean_square = _mean(objective.y.square(), weights)
         constant = 0.5 * (mean_square - share.square()).sum(dim=1)
         small, margin = torch.zeros_like(constant, dtype=torch.bool), COLLAPSED_LOSS * constant
     loss = objective.data_loss(theta, weights) / weights.sum(dim=1)
     return (small | ((loss - constant).abs() < margin)).cpu().numpy()
 
 
+def _mean(y: Tensor, weights: Tensor) -> Tensor:
+    """Of targets [n, C] or [B, n, C] under the weights [B, n], as [B, C]."""
+    share = weights / weights.sum(dim=1, keepdim=True)
+    return share @ y if y.dim() == 2 else (share[:, None] @ y)[:, 0]
+
+
 def no_minimum(objective: Objective, theta: Tensor, weights: Tensor) -> np.ndarray:
     """No penalty and every row that counts classified correctly: scaling the last layer up lowers the loss for ever."""
     if objective.task != CLASSIFICATION or objective.decay.any():
         return np.zeros(len(theta), dtype=bool)
-    correct = objective.network.outputs(theta, objective.x).argmax(dim=2) == objective.y.argmax(dim=1)
+    correct = objective.network.outputs(theta, objective.x).argmax(dim=2) == objective.y.argmax(dim=-1)
     return (correct | (weights == 0)).all(dim=1).cpu().numpy()

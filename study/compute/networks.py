@@ -39,18 +39,27 @@ class Network(ABC):
         """Initial parameters [P] in float64; each dtype casts these, so twins start from the same network."""
         return torch.cat([p.detach().reshape(-1) for p in self._seeded(seed).parameters()])
 
-    def positions(self, parameters: str | Sequence[str]) -> Tensor:
-        """Flat positions of "all" parameters, those of the "last_layer", or those named; ValueError on an unknown name."""
+    def module(self, theta: Tensor) -> nn.Module:
+        """The network as a user of torch would hold it, with the parameters theta [P]."""
+        built = self._seeded(0).to(theta.device)
+        nn.utils.vector_to_parameters(theta, built.parameters())
+        return built
+
+    def chosen(self, parameters: str | Sequence[str]) -> set[str]:
+        """Names of "all" parameters, of those of the "last_layer", or of those named; ValueError on an unknown name."""
         if parameters == "all":
-            return torch.arange(self.parameters)
+            return set(self.names)
         if parameters == "last_layer":
             prefix = self.names[-1].rpartition(".")[0]
-            chosen = {name for name in self.names if name.rpartition(".")[0] == prefix}
-        else:
-            chosen = set(parameters)
-        unknown = sorted(chosen - set(self.names))
+            return {name for name in self.names if name.rpartition(".")[0] == prefix}
+        unknown = sorted(set(parameters) - set(self.names))
         if unknown:
             raise ValueError(f"parameters {unknown} do not exist; the network has {', '.join(self.names)}")
+        return set(parameters)
+
+    def positions(self, parameters: str | Sequence[str]) -> Tensor:
+        """Flat positions of `chosen` parameters, ascending."""
+        chosen = self.chosen(parameters)
         pieces = zip(self.names, torch.arange(self.parameters).split(self.sizes), strict=True)
         return torch.cat([positions for name, positions in pieces if name in chosen])
 

@@ -1,6 +1,7 @@
 """The one objective: training, gradients, Hessians, estimators and every protocol use this and nothing else.
 
-J_w(θ) = Σ_i w_i L(z_i, θ) + ½ Σ_p λ_p θ_p²,  with base weights w_i = 1/n and λ_p = weight_decay (0 for biases left free).
+J_w(θ) = Σ_i w_i L(z_i, θ) + ½ Σ_p λ_p (θ_p − c_p)²,  with base weights w_i = 1/n, λ_p = weight_decay (0 for biases left free) and
+c = 0; proximal objectives have another centre c and larger λ_p.
 """
 
 from dataclasses import dataclass, replace
@@ -36,7 +37,8 @@ class Objective:
     """J for a stack of B networks of one architecture.
 
     x: [n, d], or [B, n, d] where networks differ in their split; y: targets as [n, C] or [B, n, C] (one-hot classes, or a
-    regression target with C = 1); decay: λ_p as [1, P] or [B, P]. Everything below takes theta [B, P] and weights [B, n].
+    regression target with C = 1; soft classes sum to 1); decay: λ_p as [1, P] or [B, P]; centre: c as [P], None for 0.
+    Everything below takes theta [B, P] and weights [B, n].
     """
 
     network: Network
@@ -44,19 +46,33 @@ class Objective:
     x: Tensor
     y: Tensor
     decay: Tensor
+    centre: Tensor | None = None
 
     @property
     def rows(self) -> int:
         return self.x.shape[-2]
 
     def to(self, dtype: torch.dtype, device: torch.device | str) -> "Objective":
-        moved = (tensor.to(device=device, dtype=dtype) for tensor in (self.x, self.y, self.decay))
-        return Objective(self.network, self.task, *moved)
+        x, y, decay = (tensor.to(device=device, dtype=dtype) for tensor in (self.x, self.y, self.decay))
+        centre = None if self.centre is None else self.centre.to(device=device, dtype=dtype)
+        return Objective(self.network, self.task, x, y, decay, centre)
 
     def networks(self, chosen: Tensor | slice) -> "Objective":
         """The same objective for some of the stack's networks."""
         x, y = (t[chosen] if t.dim() == 3 else t for t in (self.x, self.y))
         return replace(self, x=x, y=y, decay=self.decay if len(self.decay) == 1 else self.decay[chosen])
+
+    def proximal(self, centre: Tensor, strength: float) -> "Objective":
+        """The same objective with (d/2)‖θ − θ₀‖² added, but for a constant, for θ₀ = `centre` [P] and d = `strength`.
+
+        λ_p/2 (θ_p − c_p)² + d/2 (θ_p − θ₀_p)² is (λ_p + d)/2 (θ_p − (λ_p c_p + d θ₀_p)/(λ_p + d))² and a constant.
+        """
+        decay, own = self.decay[0], torch.zeros_like(centre) if self.centre is None else self.centre
+        total = decay + strength
+        mean = torch.where(
+            total > 0, (decay * own + strength * centre) / total.clamp(min=torch.finfo(total.dtype).tiny), own
+        )
+        return replace(self, decay=total[None], centre=mean)
 
     def batch(self, rows: Tensor) -> "Objective":
         """The same objective on rows [B, m] of each network's data."""
@@ -75,8 +91,13 @@ class Objective:
         return (weights * self.row_losses(theta)).sum(dim=1)
 
     def penalty(self, theta: Tensor) -> Tensor:
-        """½ Σ_p λ_p θ_p², [B]."""
-        return 0.5 * (self.decay * theta * theta).sum(dim=1)
+        """½ Σ_p λ_p (θ_p − c_p)², [B]."""
+        moved = self.from_centre(theta)
+        return 0.5 * (self.decay * moved * moved).sum(dim=1)
+
+    def from_centre(self, theta: Tensor) -> Tensor:
+        """θ − c, [B, P]."""
+        return theta if self.centre is None else theta - self.centre
 
     def value(self, theta: Tensor, weights: Tensor) -> Tensor:
         """J_w(θ), [B]."""
@@ -97,7 +118,7 @@ class Objective:
                 # networks are independent: the gradient of the sum holds every network's own gradient
                 (gradient,) = torch.autograd.grad(loss.sum(), leaf)
             loss = loss.detach()
-        return loss, gradient.add_(self.decay * theta)
+        return loss, gradient.add_(self.decay * self.from_centre(theta))
 
     def row_gradients(self, theta: Tensor) -> Tensor:
         """∇L(z_i, θ_b), without the penalty, as [B, n, P]."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from study import checks, data, factories, signatures
+from study.compute import perturbation
 from study.compute.curvature import Spectrum
 from study.compute.mlp import Mlp
 from study.compute.modules import ModuleNetwork
@@ -47,17 +48,28 @@ class Problem:
         """A text that is equal for problems whose networks, from equal starts and weights, train alike."""
         return self.settings.model_dump_json(include={"data", "model", "training", "seed"})
 
+    @property
+    def moves_rows(self) -> bool:
+        """Whether a row's "removal" is a move of its features."""
+        return self.settings.points.removal == "perturb_input"
+
     def in_double_precision(self) -> "Problem":
         """The same problem, trained in float64."""
         training = self.settings.training.model_copy(update={"dtype": "float64"})
         return replace(self, settings=self.settings.model_copy(update={"training": training}))
 
     def removal_weights(self, removed: Tensor) -> Tensor:
-        """Weights [R, n] with one row of `removed` [R] at zero: the others keep 1/n, or get 1/(n − 1) to renormalise."""
-        n = self.objective.rows
-        others = 1 / n if self.settings.points.removal == "zero_weight" else 1 / (n - 1)
+        """Weights [R, n] with one row of `removed` [R] at zero: the others keep 1/n, or get 1/(n − 1) to renormalise.
+
+        Where a `fraction` f goes, it keeps (1 − f) times the weight of the others, 1/n or 1/(n − f). A row that moves instead of
+        leaving keeps its weight.
+        """
+        points, n = self.settings.points, self.objective.rows
+        if self.moves_rows:
+            return self.weights.expand(len(removed), -1)
+        others = 1 / n if points.removal == "zero_weight" else 1 / (n - points.fraction)
         weights = torch.full((len(removed), n), others, dtype=torch.float64, device=self.weights.device)
-        weights[torch.arange(len(removed)), removed] = 0.0
+        weights[torch.arange(len(removed)), removed] = (1 - points.fraction) * others
         return weights
 
 
@@ -117,22 +129,49 @@ class Fitted:
         for rows in torch.arange(objective.rows, device=self.theta.device).split(
             max(1, ROW_NUMBERS // len(self.theta))
         ):
-            slopes.append(objective.batch(rows[None]).row_gradients(self.theta[None])[0] @ directions.T)
-        along = torch.cat(slopes)
-        if self.problem.settings.points.removal == "zero_weight":
-            return -along / len(along)
-        return (along.mean(dim=0) - along) / (len(along) - 1)
+            own = objective.batch(rows[None]).row_gradients(self.theta[None])[0] @ directions.T
+            if self.moved is not None:
+                there = replace(objective, x=self.moved).batch(rows[None])
+                own = own - there.row_gradients(self.theta[None])[0] @ directions.T
+            slopes.append(own)
+        return self._pull(torch.cat(slopes))
 
     @cached_property
     def pull(self) -> Tensor:
         """Σ_j Δw_j ∇L(z_j, θ*) of every row's removal, [n, P]: the change of ∇J that removal makes at θ*.
 
-        `zero_weight`: −∇L(z_i)/n. `renormalise`: (Σ_j ∇L(z_j)/n − ∇L(z_i))/(n − 1).
+        `zero_weight`: −f ∇L(z_i)/n, f the fraction. `renormalise`: f (Σ_j ∇L(z_j)/n − ∇L(z_i))/(n − f). `perturb_input`:
+        (∇L(z_i moved) − ∇L(z_i))/n.
         """
         gradients = self.problem.objective.row_gradients(self.theta[None])[0]
-        if self.problem.settings.points.removal == "zero_weight":
-            return -gradients / len(gradients)
-        return (gradients.mean(dim=0) - gradients) / (len(gradients) - 1)
+        if self.moved is not None:
+            gradients -= replace(self.problem.objective, x=self.moved).row_gradients(self.theta[None])[0]
+        return self._pull(gradients)
+
+    def _pull(self, lost: Tensor) -> Tensor:
+        """From what each row's gradient loses, [n, ..]: all of it, or its change where the row only moves."""
+        points = self.problem.settings.points
+        if points.removal == "renormalise":
+            return points.fraction * (lost.mean(dim=0) - lost) / (len(lost) - points.fraction)
+        return -points.fraction * lost / len(lost)
+
+    @cached_property
+    def moves(self) -> Tensor | None:
+        """δ_i [n, d] of every row where rows move instead of leaving: η times the signs of I_pert,loss, or random signs."""
+        points, objective = self.problem.settings.points, self.problem.objective
+        if not self.problem.moves_rows:
+            return None
+        if points.direction == "random":
+            signs = perturbation.random_signs(len(objective.x), objective.x.shape[1], points.select_seed).to(self.theta)
+        else:
+            solved = self.spectrum(torch.arange(len(self.theta))).solve(self.test_gradients)
+            signs = -perturbation.by_input(objective, self.theta, solved[0]).sign()
+        return points.perturbation * signs
+
+    @cached_property
+    def moved(self) -> Tensor | None:
+        """The training rows [n, d], each after its own move."""
+        return None if self.moves is None else self.problem.objective.x + self.moves
 
     @cached_property
     def test_gradients(self) -> Tensor:

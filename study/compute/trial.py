@@ -42,13 +42,14 @@ class Run:
     predictions: dict[str, Prediction]
     removed: np.ndarray
     selected: np.ndarray
-    weights: Tensor
+    job: Job
 
     @cached_property
     def networks(self) -> str:
-        """Equal for trials that retrain the same networks, from the same start with the same weights."""
-        parts = (self.problem.training_identity.encode(), self.fitted.theta.cpu().numpy(), self.weights.cpu().numpy())
-        return hashlib.sha256(b"".join(bytes(part) for part in parts)).hexdigest()
+        """Equal for trials that retrain the same networks, from the same start with the same weights and rows."""
+        tensors = [part for part in (self.fitted.theta, self.job.weights, self.job.x) if part is not None]
+        parts = [self.problem.training_identity.encode(), *(part.cpu().numpy().tobytes() for part in tensors)]
+        return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def run_unit(trials: Sequence[Trial], device: str = "cpu") -> list[Record | Failure]:
@@ -99,7 +100,7 @@ def _bases(problems: Sequence[Problem]) -> list[Tensor]:
     """Trained parameters [1, P] of every problem; trials that differ only in what is asked of the network share one."""
     names = [p.training_identity for p in problems]
     distinct = dict(zip(names, problems, strict=True))
-    trained = fitting.scratch(list(distinct.values()), [p.weights for p in distinct.values()])
+    trained = fitting.scratch([fitting.initial(p) for p in distinct.values()])
     by_name = dict(zip(distinct, trained, strict=True))
     return [by_name[name] for name in names]
 
@@ -114,14 +115,27 @@ def _prepare(trial: Trial, p: Problem, theta: Tensor, shared: dict[str, Fitted])
     base = certificates.certify(p.objective, theta[None], p.weights, target, BASE_TOLERANCE)
     test_losses = _losses(p, theta, test=True)
     chosen = points.test_positions(settings.points, p.split.test_rows, test_losses)
-    asked = (p.training_identity, settings.points.removal, settings.target, str(chosen.tolist()))
+    intervention = settings.points.model_dump_json(
+        include={"removal", "fraction", "perturbation", "direction", "select_seed"}
+    )
+    asked = (p.training_identity, intervention, settings.target, str(chosen.tolist()))
     target = target.rows(torch.as_tensor(chosen, device=theta.device))
     fitted = shared.setdefault("\n".join(asked), Fitted(p, theta, target))
     predictions = {e.name: _timed(fitted, e) for e in settings.estimators}
     ranking = predictions[settings.ranked_by].delta
     removed, selected = points.removals(settings.points, _losses(p, theta), ranking.cpu().numpy())
-    weights = torch.cat([p.weights, p.removal_weights(torch.as_tensor(removed, device=theta.device))])
-    return Run(trial, p, fitted, base, chosen, predictions, removed, selected, weights)
+    job = _job(fitted, torch.as_tensor(removed, device=theta.device))
+    return Run(trial, p, fitted, base, chosen, predictions, removed, selected, job)
+
+
+def _job(fitted: Fitted, removed: Tensor) -> Job:
+    """The null and a network for every removed row, from θ*: without it, or with it moved."""
+    p, x = fitted.problem, None
+    weights = torch.cat([p.weights, p.removal_weights(removed)])
+    if fitted.moved is not None:
+        x = p.objective.x.repeat(len(weights), 1, 1)
+        x[torch.arange(1, len(x)), removed] = fitted.moved[removed]
+    return Job(p, fitted.theta.expand(len(weights), -1), weights, x)
 
 
 def _timed(fitted: Fitted, settings: Any) -> Prediction:
@@ -151,9 +165,7 @@ def _retrain(runs: list[Run]) -> list[dict[str, Retrained]]:
         distinct = dict[str, Run]()
         for k, _ in group:
             distinct.setdefault(runs[k].networks, runs[k])
-        jobs = [
-            Job(run.problem, run.fitted.theta.expand(len(run.weights), -1), run.weights) for run in distinct.values()
-        ]
+        jobs = [run.job for run in distinct.values()]
         outcomes = dict(zip(distinct, protocols.retrain(jobs, group[0][1]), strict=True))
         for k, protocol in group:
             results[k][protocol.name] = outcomes[runs[k].networks]
@@ -170,8 +182,9 @@ def _certify(runs: list[Run], retrained: list[dict[str, Retrained]]) -> list[dic
             outcome, tolerance = outcomes[protocol.name], _tolerance(protocol)
             key = (run.networks, id(outcome), tolerance, id(run.fitted))
             if key not in found:
-                objective, target = run.problem.objective, run.fitted.target
-                found[key] = certificates.certify(objective, outcome.theta, run.weights, target, tolerance)
+                objective = run.job.objective if outcome.objective is None else outcome.objective
+                weights = run.job.weights if outcome.weights is None else outcome.weights
+                found[key] = certificates.certify(objective, outcome.theta, weights, run.fitted.target, tolerance)
             results[-1][protocol.name] = found[key]
     return results
 
@@ -203,6 +216,8 @@ def _record(run: Run, retrained: dict[str, Retrained], certified: dict[str, Cert
         "train_losses": _losses(p, fitted.theta),
         "test_losses": _losses(p, fitted.theta, test=True)[run.test_positions],
     }
+    if fitted.moves is not None:
+        arrays["moves"] = fitted.moves[torch.as_tensor(run.removed)].cpu().numpy()
     for settings in p.settings.estimators:
         prediction = run.predictions[settings.name]
         header["estimators"][settings.name] = {"kind": settings.kind, "flags": prediction.flags, **prediction.evidence}
@@ -216,7 +231,7 @@ def _record(run: Run, retrained: dict[str, Retrained], certified: dict[str, Cert
             "seconds": round(outcome.seconds, 3),
         }
         arrays |= _actual(protocol.name, run, outcome, certificate)
-        arrays[f"flag/{protocol.name}"] = flags.of_removals(protocol.kind, fitted, outcome, run.weights, certificate)
+        arrays[f"flag/{protocol.name}"] = flags.of_removals(protocol.kind, run.job, outcome, certificate)
     return Record(header, arrays)
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from study.evidence.store import Store
 from study.records import Record, RecordError
+from study.specs.schema import CERTIFYING
 
 if TYPE_CHECKING:
     from study.trials import Experiment, Trial
@@ -100,7 +101,7 @@ def positions(rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 def _trusted(record: Record, protocol: str) -> np.ndarray:
     """[R]: all True, but for a protocol that certifies its rows only those that are, and none without a certified null."""
     removed = len(record.arrays["removed_rows"])
-    if record.header["protocols"][protocol]["kind"] != "stationary":
+    if record.header["protocols"][protocol]["kind"] not in CERTIFYING:
         return np.ones(removed, dtype=bool)
     certified = record.arrays[f"certificate/{protocol}/certified"].astype(bool)
     return certified[1:] & certified[0]  # the first is the null, from which every delta is measured

@@ -19,10 +19,14 @@ AXES = {
     "model.depth": "Depth (hidden layers)",
     "model.width": "Width (units per hidden layer)",
     WEIGHT_DECAY: "Weight decay λ",
+    "points.perturbation": "Move η of each feature (standard deviations)",
 }
 SPEAK_FOR_THEMSELVES = ("training.dtype", "training.optimizer", "model.activation", "model.kind", "data.name")
 RULES = {"all": "all rows", "random": "random rows"}
-PROTOCOLS = {"warm": "Warm restart", "cold": "Cold restart", "stationary": "Certified"}
+PROTOCOLS = {
+    "warm": "Warm restart", "cold": "Cold restart", "stationary": "Certified", "proximal": "Proximal", "pbrf": "PBRF",
+    "linearised_pbrf": "Linearised PBRF",
+}  # fmt: skip
 METRICS = {"spearman": "Spearman", "pearson": "Pearson"}
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 WIDEST = 22  # characters of a swept text before it is cut

@@ -33,6 +33,7 @@ from study.specs.fields import (
 
 DEFAULT_TEST_FRACTION = 0.2
 DEFAULT_FILE_TARGET = {".csv": "target", ".npz": "y"}
+CERTIFYING = ("stationary", "proximal", "pbrf")  # kinds of protocol that promise a certified minimum
 INFLUENCE_RULES = ("highest_influence", "lowest_influence", "influence_band")
 
 
@@ -144,7 +145,12 @@ TestPoints = Annotated[
 
 
 class Points(Table):
-    """`[points]`: which training rows are removed, for which test points, and what becomes of the other weights."""
+    """`[points]`: which training rows are removed, for which test points, and what removal means.
+
+    `zero_weight` and `renormalise` say what becomes of the other rows' weights; with a `fraction` below 1 only that part of the
+    row's own weight goes. `perturb_input` removes nothing: the row stays
+    and its scaled features move by `perturbation`, each up or down: as the test point's loss rises ("influence") or at random.
+    """
 
     train: Literal["all", "random", "highest_loss", "highest_influence", "lowest_influence", "influence_band"] = "all"
     train_count: Count | None = None
@@ -153,15 +159,28 @@ class Points(Table):
     band: Annotated[list[Quantile], Field(min_length=2, max_length=2)] = [0.25, 0.35]
     select_seed: Seed = 0
     test: TestPoints = "all"
-    removal: Literal["zero_weight", "renormalise"] = "zero_weight"
+    removal: Literal["zero_weight", "renormalise", "perturb_input"] = "zero_weight"
+    fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    perturbation: Positive = 0.1
+    direction: Literal["influence", "random"] = "influence"
 
     @model_validator(mode="after")
     def _rules(self) -> "Points":
         if self.train != "all" and self.train_count is None:
             raise broken_rule(f'train_count is needed with train = "{self.train}"; say how many rows are removed')
+        if self.removal == "perturb_input" and self.fraction != 1:
+            raise broken_rule(
+                f'fraction = {self.fraction:g}: with removal = "perturb_input" no weight goes; use perturbation'
+            )
         if not self.band[0] < self.band[1]:
             raise broken_rule(f"band = {show(self.band)}: the first quantile must be below the second")
         return self
+
+    def test_count(self, held_out: int) -> int:
+        """How many test points the rule chooses of so many held-out rows; quantiles that meet count twice."""
+        if isinstance(self.test, str):
+            return held_out if self.test == "all" else 1
+        return len(self.test.rows if isinstance(self.test, ChosenRows) else self.test.quantiles)
 
     def band_slice(self, rows: int) -> slice:
         """Which of `rows` training rows, in ascending order of influence, the band holds."""
@@ -253,6 +272,32 @@ class Nystrom(Table):
     parameters: Parameters = "all"
 
 
+class Kfac(Table):
+    """`kind = "kfac"`: the Gauss-Newton matrix as one Kronecker product a layer, plus the penalty and `damping`."""
+
+    kind: Literal["kfac"] = "kfac"
+    name: Name = Field(default_factory=_own_kind)
+    damping: NotNegative = 0.0
+    parameters: Parameters = "all"
+
+    def refuse(self, training: Training) -> None:
+        """Raises where the factors have no inverse, or where the penalty is no multiple of the identity."""
+        if not training.decay_biases:
+            raise broken_rule(
+                f"estimators.{self.name}: decay_biases = false: {self.kind} knows one penalty for all parameters"
+            )
+        if training.weight_decay + self.damping == 0:
+            raise broken_rule(
+                f"estimators.{self.name}: damping = 0 without weight_decay: the factors are singular; give a damping"
+            )
+
+
+class Ekfac(Kfac):
+    """`kind = "ekfac"`: as `kfac`, with the matrix's own values along the eigenvectors of the Kronecker products."""
+
+    kind: Literal["ekfac"] = "ekfac"  # type: ignore[assignment]
+
+
 class NewtonStep(Table):
     """`kind = "newton_step"`: one Newton step with the Hessian of the objective without the row."""
 
@@ -310,6 +355,15 @@ class Unrolled(Table):
             )
 
 
+class PerturbInput(Table):
+    """`kind = "perturb_input"`: the change when a row's features move a little, first order in that move too."""
+
+    kind: Literal["perturb_input"] = "perturb_input"
+    name: Name = Field(default_factory=_own_kind)
+    damping: NotNegative = 0.0
+    parameters: Parameters = "all"
+
+
 class Warm(Table):
     """`kind = "warm"`: `steps` further steps from the trained parameters, fresh optimiser state."""
 
@@ -333,9 +387,50 @@ class Stationary(Table):
     tolerance: Positive = 1e-9
 
 
-Estimators = Exact | Ggn | Identity | Cg | Lissa | Arnoldi | Nystrom | NewtonStep | Unrolled | Tracin
+class Proximal(Table):
+    """`kind = "proximal"`: leave-one-out minima with (`damping`/2)‖θ − θ*‖² added, with a certificate."""
+
+    kind: Literal["proximal"] = "proximal"
+    name: Name = Field(default_factory=_own_kind)
+    damping: NotNegative = 1e-3
+    tolerance: Positive = 1e-9
+
+
+class Pbrf(Table):
+    """`kind = "pbrf"`: the proximal Bregman response with δ = weight_decay + `damping`, with a certificate."""
+
+    kind: Literal["pbrf"] = "pbrf"
+    name: Name = Field(default_factory=_own_kind)
+    damping: NotNegative = 0.0
+    tolerance: Positive = 1e-9
+
+
+class LinearisedPbrf(Table):
+    """`kind = "linearised_pbrf"`: the quadratic of `pbrf` at θ*, which `ggn` with the same `damping` predicts."""
+
+    kind: Literal["linearised_pbrf"] = "linearised_pbrf"
+    name: Name = Field(default_factory=_own_kind)
+    damping: NotNegative = 0.0
+
+
+Estimators = (
+    Exact
+    | Ggn
+    | Identity
+    | Cg
+    | Lissa
+    | Arnoldi
+    | Nystrom
+    | NewtonStep
+    | Unrolled
+    | Tracin
+    | PerturbInput
+    | Kfac
+    | Ekfac
+)
 Estimator = Annotated[Estimators, Field(discriminator="kind")]
-Protocol = Annotated[Warm | Cold | Stationary, Field(discriminator="kind")]
+Protocols = Warm | Cold | Stationary | Proximal | Pbrf | LinearisedPbrf
+Protocol = Annotated[Protocols, Field(discriminator="kind")]
 
 
 def _by_kind(union: Any) -> dict[str, type[Table]]:
@@ -352,6 +447,34 @@ def _refuse_repeated_names(key: str, names: Iterable[str]) -> None:
         if name in seen:
             raise broken_rule(f'{key}: two are called "{name}"; give each [[{key}]] a name of its own')
         seen.add(name)
+
+
+def _refuse_intervention(estimator: Any, removal: str) -> None:
+    """Some estimators know only of rows that leave, one only of rows that move."""
+    moves = removal == "perturb_input"
+    if isinstance(estimator, PerturbInput) and not moves:
+        raise broken_rule(
+            f'estimators.{estimator.name}: removal = "{removal}" moves no row; write removal = "perturb_input" in [points]'
+        )
+    if isinstance(estimator, NewtonStep | Unrolled | Tracin) and moves:
+        raise broken_rule(
+            f'estimators.{estimator.name}: {estimator.kind} predicts removal only, not removal = "perturb_input"; use "exact", '
+            '"cg" or "perturb_input"'
+        )
+
+
+def _refuse_response(protocol: Any, settings: "Settings") -> None:
+    """The Bregman responses know only of weights that change, and need something that keeps them near θ*."""
+    if not isinstance(protocol, Pbrf | LinearisedPbrf):
+        return
+    if settings.points.removal == "perturb_input":
+        raise broken_rule(f'protocols.{protocol.name}: removal = "perturb_input" has no such response; use "proximal"')
+    if settings.training.weight_decay + protocol.damping == 0 or not (
+        settings.training.decay_biases or protocol.damping
+    ):
+        raise broken_rule(
+            f"protocols.{protocol.name}: damping = 0 and no penalty on every parameter: nothing keeps it near θ*"
+        )
 
 
 class Settings(Table):
@@ -375,8 +498,11 @@ class Settings(Table):
         if by is not None and self.points.train in INFLUENCE_RULES and by not in names:
             raise broken_rule(f'points.by = "{by}": no such estimator here; name one of {listed(names)}')
         for estimator in self.estimators:
-            if isinstance(estimator, Unrolled | Tracin):
+            if isinstance(estimator, Unrolled | Tracin | Kfac):
                 estimator.refuse(self.training)
+            _refuse_intervention(estimator, self.points.removal)
+        for protocol in self.protocols:
+            _refuse_response(protocol, self)
         return self
 
     @property

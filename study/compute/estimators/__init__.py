@@ -8,7 +8,19 @@ from typing import Any
 import torch
 
 from study.compute.curvature import formed
-from study.compute.estimators import cg, exact, ggn, identity, lissa, low_rank, newton_step, tracin, unrolled
+from study.compute.estimators import (
+    cg,
+    exact,
+    ggn,
+    identity,
+    kronecker,
+    lissa,
+    low_rank,
+    newton_step,
+    perturb_input,
+    tracin,
+    unrolled,
+)
 from study.compute.estimators.prediction import Prediction, largest_ratio
 from study.compute.estimators.through_tests import DENSE
 from study.compute.problems import Fitted
@@ -21,9 +33,12 @@ KINDS: dict[str, Callable[[Fitted, Any], Prediction]] = {
     "lissa": lissa.predict,
     "arnoldi": low_rank.arnoldi,
     "nystrom": low_rank.nystrom,
+    "kfac": kronecker.kfac,
+    "ekfac": kronecker.ekfac,
     "newton_step": newton_step.predict,
     "unrolled": unrolled.predict,
     "tracin": tracin.predict,
+    "perturb_input": perturb_input.predict,
 }
 
 

@@ -9,13 +9,15 @@ from torch import Tensor
 from study.compute.curvature import Spectrum
 from study.compute.estimators.prediction import Prediction, largest_ratio
 from study.compute.problems import Fitted
-from study.specs import Exact, Ggn
+from study.specs import Exact, Ggn, PerturbInput
 
 FACTORED = 512  # parameters beyond which eigenvectors take far longer than a Cholesky factor
 
 
-def predict(fitted: Fitted, settings: Exact | Ggn, gauss_newton: bool) -> Prediction:
-    """Δθ_i = −(M + δI)⁻¹ Σ_j Δw_j ∇L(z_j) on the chosen parameters, zero elsewhere; M is H, or its Gauss-Newton part.
+def predict(fitted: Fitted, settings: Exact | Ggn | PerturbInput, gauss_newton: bool, pull: Tensor) -> Prediction:
+    """Δθ_i = −(M + δI)⁻¹ p_i on the chosen parameters, zero elsewhere; M is H, or its Gauss-Newton part.
+
+    pull: p_i [n, P], the change of ∇J at θ* that the row's removal makes, Σ_j Δw_j ∇L(z_j).
 
     Nothing is hidden: negative eigenvalues are kept and flagged "indefinite", dropped directions are flagged "singular",
     and the largest relative residual is recorded. A large matrix that is positive definite is factored instead of
@@ -27,16 +29,15 @@ def predict(fitted: Fitted, settings: Exact | Ggn, gauss_newton: bool) -> Predic
         matrix.diagonal().add_(settings.damping)
         factor, info = torch.linalg.cholesky_ex(matrix)
         if info == 0 and _well_conditioned(factor):
-            return _by_factor(fitted, positions, settings.damping, matrix, factor)
-    return _by_spectrum(fitted, positions, settings.damping, gauss_newton)
+            return _by_factor(fitted, positions, settings.damping, matrix, factor, pull)
+    return _by_spectrum(fitted, positions, settings.damping, gauss_newton, pull)
 
 
-def _by_spectrum(fitted: Fitted, positions: Tensor, damping: float, gauss_newton: bool) -> Prediction:
+def _by_spectrum(fitted: Fitted, positions: Tensor, damping: float, gauss_newton: bool, pull: Tensor) -> Prediction:
     spectrum = fitted.spectrum(positions, gauss_newton)
     chosen, matrix, positions = positions, fitted.matrix(positions, gauss_newton), positions.to(fitted.theta.device)
-    pull = fitted.pull[:, positions]
+    change, pull = torch.zeros_like(pull), pull[:, positions]
     solution = -spectrum.solve(pull, damping)
-    change = torch.zeros_like(fitted.pull)
     change[:, positions] = solution
     evidence = {
         **spectrum.evidence(damping),
@@ -64,12 +65,14 @@ def _distance(fitted: Fitted, positions: Tensor, spectrum: Spectrum, damping: fl
     return largest_ratio(spectrum.solve(right, damping) - expected, expected)
 
 
-def _by_factor(fitted: Fitted, positions: Tensor, damping: float, matrix: Tensor, factor: Tensor) -> Prediction:
+def _by_factor(
+    fitted: Fitted, positions: Tensor, damping: float, matrix: Tensor, factor: Tensor, pull: Tensor
+) -> Prediction:
     """matrix: M + δI with its Cholesky factor."""
     positions = positions.to(fitted.theta.device)
     right = fitted.test_gradients[:, positions]
     solution = torch.cholesky_solve(right.T, factor).T
-    delta = -(fitted.pull[:, positions] @ solution.T)
+    delta = -(pull[:, positions] @ solution.T)
     evidence = {
         "condition_number": _condition(matrix, factor),
         "negative_after_damping": 0,
@@ -78,12 +81,12 @@ def _by_factor(fitted: Fitted, positions: Tensor, damping: float, matrix: Tensor
         "residual": largest_ratio(solution @ matrix - right, right),
         "parameters": len(positions),
     }
-    return Prediction(partial(_changes, fitted, positions, factor), delta, {**evidence})
+    return Prediction(partial(_changes, pull, positions, factor), delta, {**evidence})
 
 
-def _changes(fitted: Fitted, positions: Tensor, factor: Tensor) -> Tensor:
-    change = torch.zeros_like(fitted.pull)
-    change[:, positions] = -torch.cholesky_solve(fitted.pull[:, positions].T, factor).T
+def _changes(pull: Tensor, positions: Tensor, factor: Tensor) -> Tensor:
+    change = torch.zeros_like(pull)
+    change[:, positions] = -torch.cholesky_solve(pull[:, positions].T, factor).T
     return change
 
 

@@ -40,14 +40,15 @@ def predict(fitted: Fitted, settings: NewtonStep) -> Prediction:
 def _without(fitted: Fitted, removed: Tensor) -> Product:
     """(v, which) ↦ H₋ᵢ v: the dense H for all rows, and the single row's curvature by products."""
     p, theta = fitted.problem, fitted.theta
-    base, others = p.weights[0, 0].item(), p.removal_weights(removed[:1]).max().item()
+    weights = p.removal_weights(removed[:1])[0]
+    base, others, lost = p.weights[0, 0].item(), weights.max().item(), (weights.max() - weights[0]).item()
     of_data = fitted.hessian - torch.diag(p.objective.decay[0])
     single = Objective(p.network, p.objective.task, p.objective.x[:, None], p.objective.y[:, None],
                        torch.zeros_like(p.objective.decay))  # fmt: skip
 
     def product(directions: Tensor, which: Tensor) -> Tensor:
         rows = removed[which]
-        weights = torch.full((len(rows), 1), others, dtype=theta.dtype, device=theta.device)
+        weights = torch.full((len(rows), 1), lost, dtype=theta.dtype, device=theta.device)
         own = single.networks(rows).hessian_products(theta.expand(len(rows), -1), weights)(directions[:, None])[:, 0]
         return others / base * (directions @ of_data) - own + p.objective.decay * directions
 

@@ -6,13 +6,16 @@ from dataclasses import replace
 from typing import Any
 
 from study.compute.fitting import Job
-from study.compute.protocols import cold, stationary, warm
+from study.compute.protocols import cold, linearised_pbrf, pbrf, proximal, stationary, warm
 from study.compute.protocols.retrained import Retrained
 
 KINDS: dict[str, Callable[[Sequence[Job], Any], list[Retrained]]] = {
     "warm": warm.retrain,
     "cold": cold.retrain,
     "stationary": stationary.retrain,
+    "proximal": proximal.retrain,
+    "pbrf": pbrf.retrain,
+    "linearised_pbrf": linearised_pbrf.retrain,
 }
 
 

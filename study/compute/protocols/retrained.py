@@ -4,12 +4,17 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from study.compute.objective import Objective
+
 
 @dataclass(frozen=True)
 class Retrained:
     """A trial's null (first) and its removals: theta [R + 1, P] in float64, iterations [R + 1]: of the solver, or
-    the steps asked for where training is first-order; seconds: this trial's share of the protocol's time."""
+    the steps asked for where training is first-order; seconds: this trial's share of the protocol's time; objective and
+    weights: what the certificates are about, where that is not the trial's own objective."""
 
     theta: Tensor
     iterations: Tensor
     seconds: float = 0.0
+    objective: Objective | None = None
+    weights: Tensor | None = None

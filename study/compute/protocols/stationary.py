@@ -2,31 +2,12 @@
 
 from collections.abc import Sequence
 
-import torch
-
-from study.compute import fitting, newton, quasi_newton
-from study.compute.curvature import Spectrum
 from study.compute.fitting import Job
+from study.compute.protocols import minima
 from study.compute.protocols.retrained import Retrained
 from study.specs import Stationary
 
-QUASI_NEWTON_STEPS = 20  # stragglers are rare: Newton finishes them alone while the stack stands still
-
 
 def retrain(jobs: Sequence[Job], settings: Stationary) -> list[Retrained]:
-    """∇J₋ᵢ(θ₋ᵢ) = 0 to `tolerance`, then one more Newton step; a trial's removals are one stack.
-
-    The null descends from θ*; the removals start at the null with its inverse Hessian as their BFGS start, so that their
-    first step is the influence function's own prediction; Newton's method finishes and follows negative curvature down.
-    """
-    return [_retrain(job, settings.tolerance) for job in jobs]
-
-
-def _retrain(job: Job, tolerance: float) -> Retrained:
-    objective, null_weights, weights = job.problem.objective, job.weights[:1], job.weights[1:]
-    null = fitting.polish(objective, job.theta[:1], null_weights, tolerance)
-    inverse = Spectrum.of(objective.hessian(null.theta, null_weights)[0]).preconditioner()
-    start = null.theta.expand(len(weights), -1)
-    near = quasi_newton.minimise(objective, start, weights, tolerance, QUASI_NEWTON_STEPS, inverse)
-    end = newton.minimise(objective, near.theta, weights, tolerance, fitting.NEWTON_STEPS)
-    return Retrained(torch.cat([null.theta, end.theta]), torch.cat([null.iterations, near.iterations + end.iterations]))
+    """∇J₋ᵢ(θ₋ᵢ) = 0 to `tolerance`, then one more Newton step; a trial's removals are one stack."""
+    return [minima.leave_one_out(job.objective, job.theta[:1], job.weights, settings.tolerance) for job in jobs]

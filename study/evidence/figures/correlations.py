@@ -20,8 +20,8 @@ from study.evidence.figures.published import Published
 
 def correlation(material: Material, metric: str) -> Figure:
     """`metric` against the axis of the sweep, a panel per protocol."""
-    panels = material.panels
-    figure, grid, width = layout.panel_grid(panels, 0.55, 2.5, share=True)
+    panels, deeper = material.panels, material.sweep.scale.drop * style.SMALL / 72
+    figure, grid, width = layout.panel_grid(panels, 0.55 + deeper, 2.5, share=True)
     layout.note_legend(figure, draw_correlation(material, panels, grid, metric), width)
     return figure
 
@@ -46,7 +46,7 @@ def draw_correlation(
         for given in sweep.absent(panel.protocol):
             plots.absent([given], axes, sweep.scale, floor, _why_absent(sweep, panel, given))
         layout.title(axes, panel)
-        layout.legend(axes, [layout.handle(look) for look in looks if look.label])
+        layout.legend(axes, [layout.handle(look) for look in looks if look.label], sweep.scale.drop)
         if place and layout.beside(axes, grid[place - 1]):
             _share_left(axes, len(plots.partial_lines(tables[place - 1])) > 0)
     return [*stars.values(), *_notes(pd.concat(tables), metric, counts)]

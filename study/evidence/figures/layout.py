@@ -78,10 +78,11 @@ def note_legend(part: Figure | SubFigure, handles: list[Any], width: float) -> N
     part.legend(handles=handles, loc="outside lower center", ncols=columns)
 
 
-def legend(axes: Axes, handles: list[Any]) -> None:
+def legend(axes: Axes, handles: list[Any], drop: float = 0.0) -> None:
+    """Below the axes and their label. drop: how much further down, in units of the legend's type."""
     if handles:
         widest = max(len(str(one.get_label())) for one in handles)
-        axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), borderaxespad=LEGEND_BELOW,
+        axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), borderaxespad=LEGEND_BELOW + drop,
                     ncols=2 if widest < 24 and len(handles) > 2 else 1)  # fmt: skip
 
 

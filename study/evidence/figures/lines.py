@@ -68,15 +68,22 @@ class Sweep:
 
     @cached_property
     def axis(self) -> str | None:
+        """The swept path along which lines run; None where so many estimators are compared that they are the axis."""
+        if len(self.estimators) > MOST_LINES and not self.only[0]:
+            return None
         return swept_axis({path: list(self.plan[path]) for path in self.paths})
+
+    @cached_property
+    def estimators(self) -> list[str]:
+        """Names of all that are planned, or else of those in the records."""
+        planned = [own.name for trial in self.readings.experiment.trials for own in _estimators(trial.settings)]
+        return list(dict.fromkeys(planned or [name for block in self.readings.blocks for name in block.estimators]))
 
     @cached_property
     def scale(self) -> scales.Scale:
         """Of the axis: every planned value has its place from the start."""
         if self.axis is None:
-            return scales.of(
-                ESTIMATOR, list(dict.fromkeys(e for block in self.readings.blocks for e in block.estimators))
-            )
+            return scales.of(ESTIMATOR, self.estimators)
         return scales.of(self.axis, list(self.plan[self.axis]))
 
     @cached_property
@@ -184,7 +191,10 @@ def _panel(
         place = styles.index(_second(sweep, found))
         ranks = sweep.distinct(sweep.ranked) if sweep.ranked else [None]
         rank = ranks.index(values[sweep.ranked]) if sweep.ranked else 0
-        look = Look(shade(colour, rank, len(ranks)), MARKERS[rank % len(MARKERS)], LINES[place % len(LINES)],
+        style = (
+            LINES[place % len(LINES)] if sweep.axis is not None else "none"
+        )  # nothing joins one estimator to the next
+        look = Look(shade(colour, rank, len(ranks)), MARKERS[rank % len(MARKERS)], style,
                     FILLS[place % len(FILLS)], ", ".join(phrases))  # fmt: skip
         lines.append(Line(estimator, values, groups[found], look))
     title = wording.protocol_title(protocol, kind, _spoken(sweep, constants))
@@ -229,6 +239,10 @@ def _spoken(sweep: Sweep, constants: dict[str, Any]) -> dict[str, Any]:
 def estimator_kinds(readings: Readings) -> dict[str, str]:
     """Kind by name, of every estimator in the records."""
     return {name: own["kind"] for block in readings.blocks for name, own in block.record.header["estimators"].items()}
+
+
+def _estimators(settings: Any) -> list[Any]:
+    return getattr(settings, "estimators", None) or []
 
 
 def _protocols(settings: Any) -> list[str]:

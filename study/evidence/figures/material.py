@@ -90,7 +90,8 @@ class Material:
             for _, cell in line.cells.iterrows()
             for block in self.behind.blocks(cell)[:1]
         ]
-        return published.matching(metric, panel.kind, specs)
+        found, axis = published.matching(metric, panel.kind, specs), self.sweep.axis
+        return [one for one in found if axis in one.settings]  # elsewhere it has no place on the axis
 
 
 def numbered(panel: Panel) -> pd.DataFrame:

@@ -34,7 +34,11 @@ def figure(material: Material) -> Figure:
     texts = [HEAD, ROW * (len(headline) + 1.6), ROW * (sum(map(_tall, checks)) + 1.8)]
     rest = style.PAGE_HEIGHT - sum(texts)
     figures = [_main, *([_against_loss] if material.many_tests else []), _details]
-    main = min(LARGEST_MAIN, (MAIN + layout.LEGEND_ROW * max(len(panel.lines) for panel in material.panels)) / rest)
+    below = (
+        layout.LEGEND_ROW * max(len(panel.lines) for panel in material.panels)
+        + material.sweep.scale.drop * style.SMALL / 72
+    )
+    main = min(LARGEST_MAIN, (MAIN + below) / rest)
     shares = np.array([main, *([0.4 * (1 - main), 0.6 * (1 - main)] if material.many_tests else [1 - main])])
     heights = [*texts[:2], *(shares * rest), texts[2]]
     parts: list[SubFigure] = list(page.subfigures(len(heights), 1, squeeze=False, height_ratios=heights).ravel())

@@ -25,7 +25,10 @@ class Published:
 
 
 BASU = "Basu et al. 2021"
-_IRIS = {"data.name": "iris", "model.kind": "mlp", "model.depth": 1, "training.polish": False}
+_IRIS = {
+    "data.name": "iris", "model.kind": "mlp", "model.depth": 1, "training.steps": 60000, "training.batch_size": "full",
+    "training.polish": False,
+}  # fmt: skip
 
 # Basu, Pope and Feizi 2021, "Influence functions in deep learning are fragile", ICLR: Iris, one hidden layer. The penalty of
 # the two widths is not stated in our notes.

@@ -16,7 +16,10 @@ import matplotlib as mpl
 import numpy as np
 
 # Okabe and Ito's colours, safe for the colour-blind. Protocols, estimators and published values never share one.
-PROTOCOL_COLOURS = {"warm": "#D55E00", "cold": "#0072B2", "stationary": "#007D5A"}
+PROTOCOL_COLOURS = {
+    "warm": "#D55E00", "cold": "#0072B2", "stationary": "#007D5A", "proximal": "#999933", "pbrf": "#332288",
+    "linearised_pbrf": "#7A6FC0",
+}  # fmt: skip
 ESTIMATOR_FAMILIES = {
     "#000000": ("exact", "newton_step", "unrolled"),
     "#CC79A7": ("cg", "lissa"),

@@ -30,6 +30,9 @@ AGAINST = {
     "stationary": "leave-one-out retraining to a certified minimum",
     "cold": "retraining from scratch, not certified",
     "warm": "further training from the trained network, not certified",
+    "proximal": "certified leave-one-out minima held near the trained network",
+    "pbrf": "the certified proximal Bregman response",
+    "linearised_pbrf": "the linearised proximal Bregman response",
 }
 CORRELATIONS = ("spearman", "pearson")
 MOST_OTHERS = 3

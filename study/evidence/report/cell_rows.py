@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 
 Row = Mapping[str, Any]  # of `cells`: from the table itself, or from its CSV file
-ORDER = ("stationary", "cold", "warm")  # kinds of protocol, the best founded first
+ORDER = (
+    "stationary",
+    "proximal",
+    "pbrf",
+    "cold",
+    "warm",
+    "linearised_pbrf",
+)  # kinds of protocol, the best founded first
 BOUNDED = ("pearson", "spearman", "kendall", "agreement", "overlap")  # metrics of at most one: shown to three decimals
 WORDS = {"": None, "True": True, "False": False}  # as a CSV file writes what is neither number nor text
 TEXTS = ("experiment", "trial", "estimator", "protocol", "kind", "undefined", "resampled")  # columns never of numbers

@@ -11,6 +11,7 @@ import pandas as pd
 from study.evidence.readings import Block, Readings, leading, positions
 from study.evidence.statistics import metrics
 from study.evidence.statistics.agreement import FEWEST, is_defined, pearson, spearman
+from study.specs.schema import CERTIFYING
 
 LABELS = ("estimator", "protocol", "kind", "test_row", "rows_used", "rows_total")
 MAIN = ("kendall", "slope", "intercept", "ratio", "sign_agreement", "mean_absolute_error", "top_k_overlap")
@@ -18,7 +19,6 @@ NORMS = ("norm_pearson", "norm_spearman")
 PLUGIN = tuple(f"plugin_{name}" for name in ("pearson", "spearman", *MAIN))
 METRICS = ("pearson", "spearman", *MAIN, *NORMS, *PLUGIN)
 FOUND = (*LABELS, "pearson", "spearman", "undefined", *MAIN, *NORMS, *PLUGIN, "top_k", "ties")
-CERTIFYING = "stationary"  # the kind of protocol whose changes have an error bound
 
 
 def build(readings: Readings) -> pd.DataFrame:
@@ -97,7 +97,7 @@ def _errors(block: Block, p: int) -> tuple[np.ndarray, np.ndarray]:
     """delta_error of each removal [T, R] and of the null [T, 1]; 0 where the protocol promises none."""
     protocol = block.protocols[p]
     found = block.record.arrays.get(f"certificate/{protocol}/delta_error")
-    if found is None or block.record.header["protocols"][protocol]["kind"] != CERTIFYING:
+    if found is None or block.record.header["protocols"][protocol]["kind"] not in CERTIFYING:
         found = np.zeros((len(block.removed) + 1, len(block.tests)))
     found = np.where(np.isfinite(found), found, 0.0)  # rows without a bound are not certified, hence not used
     return found[1:].T, found[:1].T
