@@ -344,6 +344,27 @@ def cite(spec: str, results: str) -> None:
 
 
 @main.command()
+@SPEC
+@click.option("--peers", default="", metavar="NAME,…", help="Packages to audit, separated by commas; default: all.")
+@click.option("--workers", type=click.IntRange(min=1), help="Packages asked at a time; default: one per core.")
+@RESULTS
+def audit(spec: str, peers: str, workers: int | None, results: str) -> None:
+    """Ask published packages for the influence of the same pairs on the same networks, and compare with our exact answer.
+
+    Each package (captum, kronfluence, dattri, pydvl, curvlinops) runs in an environment of its own, made at first use. Writes
+    tables, predictions and a figure into RESULTS/<name>/audit/, of the packages asked this time.
+    """
+    from study.audit import auditing
+
+    chosen = auditing.chosen(peers)
+    experiment, store = _experiment(spec, results)
+    _need_records(experiment, store)
+    cores = workers or os.cpu_count() or 1
+    for path in auditing.run(experiment, store, chosen, cores, lambda line: click.echo(line, err=True)):
+        click.echo(path)
+
+
+@main.command()
 @click.argument("key")
 @RESULTS
 def show(key: str, results: str) -> None:

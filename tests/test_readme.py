@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from study import trials
+from study.evidence import wording
 from study.evidence.store import Store
 from study.evidence.tables import Tables
 
@@ -138,6 +139,46 @@ TABLES = (
 )  # fmt: skip
 
 
+EQUAL = 1e-6  # of the largest exact prediction
+
+
+def audited() -> str:
+    """Packages and methods against the cells of the audit: `equal`, or Pearson and slope, and how many test rows are lost."""
+    names = ["package", "method", "setting"]
+    found = pd.read_csv(ROOT / "results" / "audit" / "audit" / "audit.csv", keep_default_na=False,
+                        na_values={name: [""] for name in ("pearson", "slope", "largest_difference")})  # fmt: skip
+    lines = [["package", "method", *dict.fromkeys(found["cell"])], ["---"] * (2 + found["cell"].nunique())]
+    for (package, method, setting), rows in found.groupby(names, sort=False):
+        cells = dict(zip(rows["cell"], rows.to_dict("records"), strict=True))
+        version = rows["version"].iloc[0]
+        named = f"{method}, {setting}" if setting else method
+        lines.append([f"{package} {version}", named, *(_audited(cells[cell]) for cell in lines[0][2:])])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _audited(row: Mapping[str, Any]) -> str:
+    if row["error"]:
+        return "error"
+    lost = [f"{row[f'{name}_tests']} of {row['tests']} {word}" for name, word in (("zero", "zero"), ("nan", "NaN"))
+            if int(row[f"{name}_tests"])]  # fmt: skip
+    if not int(row["defined"]):
+        return ", ".join(lost)
+    slope = wording.number(float(f"{row['slope']:.2g}"))
+    text = "equal" if row["largest_difference"] <= EQUAL else f"{row['pearson']:.2f}, {slope}".replace("-", "−")
+    return f"{text} ({', '.join(lost)})" if lost else text
+
+
+def test_the_table_of_packages_is_that_of_the_audit() -> None:
+    assert audited() in (ROOT / "README.md").read_text()
+
+
+def test_every_known_defect_is_told_with_its_verdict() -> None:
+    cases = pd.read_csv(ROOT / "results" / "audit" / "audit" / "defects.csv")
+    text = (ROOT / "README.md").read_text()
+    for case in cases.to_dict("records"):
+        assert f"| {case['package']} {case['version']} | {case['claim']} | {case['verdict']} |" in text
+
+
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: f"{table.experiment}, {table.metric}")
 def test_a_table_is_that_of_the_results(table: Table) -> None:
     assert table.text() in (ROOT / "README.md").read_text()
@@ -208,4 +249,4 @@ def test_few_rows_hold_the_error_of_the_quick_study() -> None:
 
 
 if __name__ == "__main__":
-    print("\n\n".join(table.text() for table in TABLES))
+    print("\n\n".join([*(table.text() for table in TABLES), audited()]))

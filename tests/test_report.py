@@ -10,11 +10,12 @@ from matplotlib.figure import Figure
 
 from study.evidence import report
 from study.evidence.paths import cell_paths
-from study.evidence.report import answers, cell_rows, cell_tables, displays
+from study.evidence.report import answers, audits, cell_rows, cell_tables, displays
 from study.evidence.store import Store
 from study.evidence.tables import Tables, summaries
 from tests import browser, spoken
 
+AUDIT = Path(__file__).parent.parent / "results" / "audit" / "audit"
 VOID = {"meta", "link", "img", "br"}
 LOADING = {"src", "href", "srcset", "data", "poster", "action"}
 
@@ -121,6 +122,19 @@ def test_a_page_without_any_usable_number(tmp_path):
     empty = Page(report.page(spoken.tables(tmp_path / "none", leave_out=18)))
     assert empty.wrong == []
     assert "So far (0 of 18 trials): No spearman correlation is usable yet." in empty.text
+
+
+def test_an_audit_is_part_of_the_page_where_there_is_one(made):
+    tables, path = made
+    assert "Audit of published packages" not in path.read_text()
+    page = Page(report.page(tables, audit=AUDIT))
+    assert page.wrong == []
+    assert "audit" in page.ids
+    for words in ("pydvl", "nystroem", "zeros for test points beyond the number of parameters", "audit/audit."):
+        assert words in page.text
+    answers, cases = audits.tables(AUDIT)
+    assert len(answers.rows) == len(pd.read_csv(AUDIT / "audit.csv"))
+    assert len(cases.rows) == len(pd.read_csv(AUDIT / "defects.csv"))
 
 
 def test_columns_that_come_later_are_shown(made):

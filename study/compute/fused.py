@@ -4,7 +4,6 @@ They are compiled once per shape with the machine's own C++ compiler and cached 
 uses torch, which agrees to rounding only; which of the two ran is therefore part of every record.
 """
 
-import atexit
 import ctypes
 import functools
 import hashlib
@@ -21,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from study import cache
 from study.compute.mlp import Mlp
 from study.compute.networks import Network
 
@@ -122,7 +122,7 @@ def compiler() -> list[str]:
 def _compile(source: Path, compiler: list[str], flags: list[str]) -> ctypes.CDLL | None:
     """The shared library, from the cache or newly built; None where this compiler cannot build or load it."""
     identity = "\n".join([source.read_text(), LANES.read_text(), *compiler, *flags, _processor()])
-    path = _cache() / f"fused-{hashlib.sha256(identity.encode()).hexdigest()[:32]}.so"
+    path = cache.folder() / f"fused-{hashlib.sha256(identity.encode()).hexdigest()[:32]}.so"
     for _ in range(2):  # a second time where the cached library turns out to be damaged
         if not path.exists() and not _build([*compiler, *flags, str(source), "-lm"], path):
             return None
@@ -140,26 +140,6 @@ def _build(command: list[str], path: Path) -> bool:
         if done.returncode == 0:
             os.replace(built, path)  # two processes may build the same kernel at once
         return done.returncode == 0
-
-
-def _cache() -> Path:
-    """$STUDY_CACHE or the user's cache; where neither can be written, a folder of this process."""
-    root = os.environ.get("STUDY_CACHE") or os.path.join(
-        os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "study"
-    )
-    try:
-        Path(root).mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=root).close()  # an existing folder may still refuse to be written
-        return Path(root)
-    except OSError:
-        return _own_folder()
-
-
-@functools.lru_cache(maxsize=1)
-def _own_folder() -> Path:
-    folder = tempfile.TemporaryDirectory(prefix="study-")
-    atexit.register(folder.cleanup)
-    return Path(folder.name)
 
 
 @functools.lru_cache(maxsize=1)

@@ -35,7 +35,7 @@ from study.evidence.tables import Tables
 if TYPE_CHECKING:
     from study.trials import Experiment
 
-__all__ = ["plan", "write", "write_all"]
+__all__ = ["plan", "save", "write", "write_all"]
 
 FORMATS: dict[str, Any] = {"pdf": FigureCanvasPdf, "png": FigureCanvasAgg, "svg": FigureCanvasSVG}
 METADATA: dict[str, dict[str, Any]] = {  # without a date: the same records make the same bytes
@@ -136,11 +136,11 @@ def _files(material: Material, panel: Panel, own: list[Line]) -> list[tuple[list
 
 
 def _drawn(draw: Callable[[], Figure], stem: Path) -> list[Path]:
-    return _save(draw(), stem)
+    return save(draw(), stem)
 
 
-def _save(figure: Figure, stem: Path) -> list[Path]:
-    """Laid out once, then drawn once in every format (`savefig` would draw each twice)."""
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """The figure as `stem`.pdf, .png and .svg: laid out once, then drawn once in each (`savefig` would draw each twice)."""
     figure.set_dpi(style.RASTER_DPI)
     if engine := figure.get_layout_engine():
         engine.execute(figure)

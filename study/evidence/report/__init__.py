@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from study.evidence import files, wording
-from study.evidence.report import answers, cell_rows, cell_tables, displays
+from study.evidence.report import answers, audits, cell_rows, cell_tables, displays
 from study.evidence.store import Store
 from study.evidence.tables import Tables, summaries
 from study.progress import duration
@@ -44,6 +44,8 @@ CAPTIONS = {
     "each, and their median.",
     r"parameter_change_against_(\w+)": "How far removal moves the parameters, predicted and actual, against {}: medians and "
     "quartiles over seeds and removals.",
+    r"audit": "Answers of published packages against the exact one, one mark per network. Correlation and slope are over "
+    "training rows, within test rows; a share of test rows got zeros or NaN.",
     r"predicted_vs_actual_(.+)": "Actual against predicted changes, {}: one point per seed, test row and removal that the "
     "agreement counts; the line is equality. ρ and r are means of the Spearman and Pearson correlations of single "
     "comparisons, the slope is the median of theirs.",
@@ -61,9 +63,12 @@ class Figure:
 
 
 def write(tables: Tables, folder: Path, figures: Iterable[Path] = ()) -> Path:
-    """The page of one experiment as `folder/report.html`. Of the `figures`, those in PNG or SVG are part of it."""
+    """The page of one experiment as `folder/report.html`, with what an audit left in the folder.
+
+    Of the `figures`, those in PNG or SVG are part of it.
+    """
     path = folder / PAGE
-    files.write_bytes(path, page(tables, figures).encode())
+    files.write_bytes(path, page(tables, figures, folder / audits.FOLDER).encode())
     return path
 
 
@@ -74,8 +79,8 @@ def write_index(results: Path, found: Sequence[tuple[Experiment, Store]]) -> Pat
     return path
 
 
-def page(tables: Tables, figures: Iterable[Path] = ()) -> str:
-    """The page of one experiment as HTML."""
+def page(tables: Tables, figures: Iterable[Path] = (), audit: Path | None = None) -> str:
+    """The page of one experiment as HTML; `audit` is the folder of its audit, if it may have one."""
     experiment, readings = tables.experiment, tables.readings
     rows: list[Any] = tables.cells.to_dict("records")
     done, trials = len(readings.blocks), len(experiment.trials)
@@ -95,6 +100,8 @@ def page(tables: Tables, figures: Iterable[Path] = ()) -> str:
         flags=displays.flags(summaries.flags(readings), sizes),
         sizes=_counted_sizes(sizes),
         trials=displays.trials(tables),
+        audit=audits.tables(audit) if audit else [],
+        audit_figures=[_figure(path) for path in _chosen(sorted(audit.glob("audit.*")))] if audit else [],
         provenance=_provenance(summaries.provenance(readings)),
         spec=experiment.text.strip(),
     )
