@@ -35,7 +35,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/ready-test: $(VENV)/ready
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,kfac]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,kfac,knn]"
 	touch $@
 
 clean:

@@ -202,6 +202,7 @@ def check(trial: Trial) -> None:
     """StudyError where the trial's network or the parameters its estimators name do not fit the spec."""
     built = problem(trial)
     checks.check_size(built.settings, built.network.parameters)
+    checks.check_layers(built.settings, built.network.layers)
     for estimator in built.settings.estimators:
         try:
             size = len(built.network.positions(estimator.parameters))
