@@ -1,8 +1,14 @@
 """Recall of the nearest rows: by hand, and as a table over records."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from study import trials
+from study.evidence import figures, report
+from study.evidence.figures.material import Material
+from study.evidence.report import bibliography, recall_table
 from study.evidence.statistics.bootstrap import Sampled, mean_interval
 from study.evidence.statistics.recall import recall
 from study.evidence.store import Store
@@ -149,3 +155,65 @@ def test_the_file_is_there_only_where_records_hold_neighbours(tmp_path):
     assert (tmp_path / "tables" / "recall.csv") in written
     written = Tables(experiment, _filled(tmp_path, experiment, near=())).write(tmp_path / "tables")
     assert not [path for path in [*written, *(tmp_path / "tables").iterdir()] if path.name == "recall.csv"]
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_the_figure_shows_what_the_table_says(tmp_path):
+    options = {"tests": (3, 7), "estimators": ("exact", "lissa"), "near": ("input", "layer1"), "rows": 120}
+    experiment = synthetic.experiment({}, seeds=3)
+    material = Material(Tables(experiment, _filled(tmp_path, experiment, **options)))
+    table = material.tables.recall
+    drawn = dict(figures.plan(material))["recall"]()
+    panels = drawn.axes
+    assert len(panels) == 3 * 2  # predicted by each of two, actual; two layers
+    for axes, (against, name, layer) in zip(
+        panels, [(a, n, f) for a, n in (("predicted", "exact"), ("predicted", "lissa"), ("actual", "stationary"))
+                 for f in ("input", "layer1")], strict=True,
+    ):  # fmt: skip
+        own = table[(table["against"] == against) & (table["name"] == name) & (table["features"] == layer)]
+        curves = [line for line in axes.lines if line.get_gid() == "line"]
+        assert len(curves) == own["m"].nunique() == 4
+        for curve, (_, part) in zip(curves, own.groupby("m"), strict=True):
+            np.testing.assert_allclose(curve.get_ydata(), part["recall"])
+            assert len({curve.get_marker(), *(other.get_marker() for other in curves)}) == 4
+        [chance] = [line for line in axes.lines if line.get_gid() == "chance"]
+        np.testing.assert_allclose(chance.get_ydata(), chance.get_xdata() / 120)
+        assert axes.get_ylim()[0] == 0 < 1 <= axes.get_ylim()[1]
+
+
+def test_there_is_a_figure_for_each_cell_and_none_without_neighbours(tmp_path):
+    experiment = synthetic.experiment({"model.depth": [1, 2]}, seeds=1)
+    store = _filled(tmp_path / "some", experiment)
+    stems = [stem for stem, _ in figures.plan(Material(Tables(experiment, store)))]
+    assert [stem for stem in stems if stem.startswith("recall")] == ["recall_depth_1", "recall_depth_2"]
+    store = _filled(tmp_path / "none", experiment, near=())
+    assert not [stem for stem, _ in figures.plan(Material(Tables(experiment, store))) if stem.startswith("recall")]
+
+
+def test_the_report_has_the_table(tmp_path):
+    experiment = SimpleNamespace(**vars(synthetic.experiment(seeds=2)), text="")
+    tables = Tables(experiment, _filled(tmp_path, experiment))
+    found = recall_table.recall(tables)
+    assert [column.label for column in found.columns] == [
+        "depth", "neighbours by", "changes", "k", "R@1", "R@5", "R@10", "k random rows", "usable",
+    ]  # fmt: skip
+    assert len(found.rows) == len(tables.recall) / 3
+    some = tables.recall[tables.recall["m"] == 5].to_dict("records")[-1]
+    shown = [cell.text for cell in found.rows[-1]]
+    assert shown[:4] == ["2", "input", "actual (stationary)", "20"]
+    assert shown[5].startswith(f"{some['recall']:.3f}")
+    assert '<section id="recall">' in report.page(tables)
+    nothing = Tables(experiment, _filled(tmp_path / "none", experiment, near=()))
+    assert 'id="recall"' not in report.page(nothing)
+
+
+def test_neighbours_are_cited(tmp_path):
+    path = tmp_path / "case.toml"
+    text = 'name = "a"\ndata.name = "iris"\nmodel.kind = "mlp"\n'
+    text += 'estimators = [{ kind = "exact" }]\nprotocols = [{ kind = "cold" }]\n'
+    path.write_text(text)
+    assert not {"guo2021fastif", "douze2024faiss"} & set(bibliography.references(trials.load(path), [])[0])
+    path.write_text(text + 'neighbours.features = ["input"]\n')
+    keys, unknown = bibliography.references(trials.load(path), [])
+    assert {"guo2021fastif", "douze2024faiss"} <= set(keys)
+    assert not unknown
