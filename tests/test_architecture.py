@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "study").rglob("*.py"))
-MEETING_PLACES = {"study/sweep.py", "study/cli.py", "study/__main__.py"}
+MEETING_PLACES = {"study/sweep.py", "study/explain.py", "study/cli.py", "study/__main__.py"}
 HEAVY = ("torch", "pandas", "matplotlib", "distributed", "sklearn", "pydantic", "faiss")
 
 
