@@ -20,11 +20,12 @@ test: $(VENV)/ready-test
 quick: $(VENV)/ready-test
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
-bench: $(VENV)/ready
+bench: $(VENV)/ready-test
 	$(BIN)/python -m benchmarks.retraining
 	$(BIN)/python -m benchmarks.stationary
 	$(BIN)/python -m benchmarks.influence
 	$(BIN)/python -m benchmarks.pairs
+	$(BIN)/python -m benchmarks.explain
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.evidence
 	$(BIN)/python -m benchmarks.coverage
@@ -35,7 +36,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/ready-test: $(VENV)/ready
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,kfac]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,kfac,knn]"
 	touch $@
 
 clean:

@@ -15,6 +15,7 @@ LARGEST_HESSIAN = 8_000  # parameters up to which a Hessian is formed: half a gi
 DENSE_ESTIMATORS = ("exact", "ggn", "newton_step")
 DENSE_PROTOCOLS = (*CERTIFYING, "linearised_pbrf")
 EXTRAS = {"kfac": ("curvlinops", "kfac"), "ekfac": ("curvlinops", "kfac")}  # module and optional extra by estimator
+NEIGHBOURS = ("the ranking of neighbours", "faiss", "knn")  # what needs which module, of which optional extra
 APPROXIMATE = 'use kind = "cg", "lissa", "arnoldi" or "nystrom"'
 
 
@@ -41,6 +42,31 @@ def check(settings: Settings, dataset: Dataset, split: Split) -> None:
             check_rank(estimator, _chosen_size(estimator.parameters, sizes))
     if sizes is not None:
         check_size(settings, sum(sizes.values()))
+    _check_features(settings)
+
+
+def _check_features(settings: Settings) -> None:
+    if settings.feature_layers:
+        check_extra(*NEIGHBOURS)
+    if (known := layer_names(settings.model)) is not None:
+        check_layers(settings, known)
+
+
+def check_layers(settings: Settings, known: list[str]) -> None:
+    """Refuses a layer that the network does not have, naming those that it has."""
+    asked = [("neighbours.features", name) for name in (settings.neighbours.features if settings.neighbours else [])]
+    asked += [("points.features", settings.points.features)] * settings.by_distance
+    for path, name in asked:
+        if name not in known:
+            raise StudyError(f"{path}: the network has no layer {show(name)}; it has: {listed(known)}")
+
+
+def layer_names(model: Model) -> list[str] | None:
+    """The layers whose features can be asked for, from the rows to the outputs; None for a user's factory."""
+    if model.is_factory:
+        return None
+    hidden = range(1, model.depth + 1) if model.kind == "mlp" else ()
+    return ["input", *(f"layer{number}" for number in hidden), "output"]
 
 
 def check_extra(place: str, module: str, extra: str) -> None:

@@ -31,6 +31,7 @@ SPECS = click.argument("specs", nargs=-1, metavar="[SPEC]...", shell_complete=_c
 RESULTS = click.option(
     "--results", default="results", show_default=True, type=click.Path(file_okay=False), help="Folder of all evidence."
 )
+BOTH = "--workers starts processes here, --scheduler uses a cluster that exists: give one of them"
 SET = click.option(
     "--set",
     "overrides",
@@ -91,9 +92,7 @@ def run(
 ) -> None:
     """Run what is missing of an experiment, then rebuild its tables and figures."""
     if workers is not None and scheduler is not None:
-        raise click.UsageError(
-            "--workers starts processes here, --scheduler uses a cluster that exists: give one of them"
-        )
+        raise click.UsageError(BOTH)
     from study import sweep, trials
     from study.evidence.store import Store
 
@@ -279,6 +278,53 @@ def export(spec: str, out: str, table: str, results: str) -> None:
     tables = Tables(experiment, store)
     click.echo(exporting.export(tables, Path(out), table))
     _tell_left_out(tables)
+
+
+@main.command()
+@SPEC
+@click.option("--trial", "key", metavar="KEY", help="First digits of a trial's key; default: the first with a record.")
+@click.option("--estimator", metavar="NAME", help="An estimator of kind lissa in the spec; default: the first.")
+@click.option("--neighbours", type=click.IntRange(min=1), default=50, show_default=True, help="Rows per test point.")
+@click.option("--features", default="input", show_default=True, help="The layer in which rows are near each other.")
+@click.option("--out", required=True, type=click.Path(dir_okay=False), help="A .parquet or .csv file.")
+@click.option("--workers", type=click.IntRange(min=1), help="Worker processes on this machine; default: one per core.")
+@click.option("--scheduler", metavar="ADDRESS", help="Use the Dask scheduler at this address instead.")
+@RESULTS
+def explain(
+    spec: str,
+    key: str | None,
+    estimator: str | None,
+    neighbours: int,
+    features: str,
+    out: str,
+    workers: int | None,
+    scheduler: str | None,
+    results: str,
+) -> None:
+    """Write which training rows near a test point change its loss, for a network that has a record.
+
+    Estimates of all repeats and test points run in parallel, then the influences of the nearest rows (FastIF).
+    """
+    if workers is not None and scheduler is not None:
+        raise click.UsageError(BOTH)
+    import pandas as pd
+
+    from study import explain as explaining
+    from study import trials
+    from study.evidence.store import Store
+    from study.evidence.tables import export as exporting
+    from study.workers import client
+
+    experiment = trials.load(spec)
+    path = exporting.checked(out)
+    asked = explaining.ask(experiment, Store(results, experiment.name), key, estimator, features, neighbours)
+    interrupts.advise("nothing was written")
+    with client(workers, scheduler, asked.estimates) as connection:
+        rows = explaining.explain(asked, connection)
+    exporting.write(pd.DataFrame(rows, columns=list(explaining.COLUMNS)), path)
+    for flag in asked.flags:
+        click.echo(f"{asked.estimator.name} is flagged {flag} on this network", err=True)
+    click.echo(path)
 
 
 @main.command()

@@ -85,4 +85,5 @@ def record_bytes(settings: Settings, sizes: Sizes) -> int:
     """Size of one trial's record. Row numbers and flags compress well, floating point does not."""
     predicted = len(settings.estimators) * sizes.rows * (2 * sizes.test_points + 1)
     actual = len(settings.protocols) * sizes.removals * (3 * sizes.test_points + 4)
-    return 9_000 + 8 * (predicted + actual + sizes.parameters(settings)) + 10 * sizes.rows
+    neighbours = 2 * len(settings.feature_layers) * sizes.rows * sizes.test_points
+    return 9_000 + neighbours + 8 * (predicted + actual + sizes.parameters(settings)) + 10 * sizes.rows

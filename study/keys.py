@@ -14,7 +14,8 @@ NUMBERS_VERSION = 2
 # trial holds that value the key is left out, so that records made before it existed stay valid. Estimators and
 # protocols are entered by kind: "estimators.exact.rank".
 LATER_KEYS: dict[str, object] = {
-    "points.fraction": 1.0, "points.perturbation": 0.1, "points.direction": "influence",
+    "points.fraction": 1.0, "points.perturbation": 0.1, "points.direction": "influence", "points.features": "input",
+    "neighbours": None,
 }  # fmt: skip
 
 PER_NETWORK = ("learning_rate", "weight_decay", "polish")  # may differ along a stack

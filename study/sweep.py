@@ -13,7 +13,7 @@ from study.evidence.store import Store
 from study.interrupts import Interrupt
 from study.progress import Progress
 from study.records import Failure, Record
-from study.specs.schema import INFLUENCE_RULES
+from study.specs.schema import PER_TEST_ROW
 from study.trials import Experiment, Trial, family
 
 UNIT_TRIALS, UNIT_SECONDS = 64, 120.0
@@ -68,7 +68,7 @@ def sizes(trial: Trial) -> Sizes:
     split = data.split(loaded, settings.data)
     rule = settings.points
     test_points = rule.test_count(len(split.test_rows))
-    sets = test_points if rule.train in INFLUENCE_RULES else 1
+    sets = test_points if rule.train in PER_TEST_ROW else 1
     rows = len(split.train_rows)
     removals = rows if rule.train == "all" else min(rows, sets * int(rule.train_count or 0))
     return Sizes(rows, test_points, split.x_train.shape[1], max(loaded.classes, 1), removals)
@@ -206,9 +206,10 @@ def run_unit(unit: list[Trial], device: str) -> list[Record | Failure]:
 
 
 def _one_of_each_network(units: list[list[Trial]]) -> list[Trial]:
-    """A trial for every user's factory and data set; the kinds that ship are checked with the spec."""
-    trials = [t for unit in units for t in unit if t.settings.model.is_factory]
-    return list({t.settings.model_dump_json(exclude={"seed", "points"}): t for t in trials}.values())
+    """A trial for every user's factory and data set, and one that needs FAISS; the rest is checked with the spec."""
+    trials = [t for unit in units for t in unit if t.settings.model.is_factory or t.settings.feature_layers]
+    asked = [t.settings.model_dump_json(exclude={"seed", "points"}) + str(t.settings.feature_layers) for t in trials]
+    return list(dict(zip(asked, trials, strict=True)).values())
 
 
 def check_worker(trials: list[Trial], device: str) -> bool:

@@ -11,8 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "study").rglob("*.py"))
-MEETING_PLACES = {"study/sweep.py", "study/cli.py", "study/__main__.py"}
-HEAVY = ("torch", "pandas", "matplotlib", "distributed", "sklearn", "pydantic")
+MEETING_PLACES = {"study/sweep.py", "study/explain.py", "study/cli.py", "study/__main__.py"}
+HEAVY = ("torch", "pandas", "matplotlib", "distributed", "sklearn", "pydantic", "faiss")
 AUDITED = ("captum", "curvlinops", "dattri", "kronfluence", "pydvl")
 
 
@@ -84,6 +84,12 @@ def test_evidence_flows_from_statistics_and_tables_to_figures_and_report(part: s
     for path in files:
         names = imported(path, inside_functions=True)
         assert not [other for other in never if touches(names, f"study.evidence.{other}")], path
+
+
+def test_faiss_is_imported_in_one_place_and_there_only_when_asked_for() -> None:
+    users = [path for path in MODULES if touches(imported(path, inside_functions=True), "faiss")]
+    assert [str(path.relative_to(ROOT)) for path in users] == ["study/compute/neighbours.py"]
+    assert not touches(imported(users[0], inside_functions=False), "faiss")
 
 
 def test_specs_come_before_everything() -> None:

@@ -88,8 +88,10 @@ def _refuse(settings: Settings, key: str) -> None:
         f'model.kind = "{kind}"; audited are mlp and linear': kind not in ("mlp", "linear"),
         f"data.name = {settings.data.name!r} is a regression; audited are classifications": regression,
         'target = "margin"; audited are losses': settings.target != "loss",
-        f'points.removal = "{settings.points.removal}"; audited is zero_weight': settings.points.removal != "zero_weight",
-        f"points.fraction = {settings.points.fraction:g}; audited is removal of the whole row": settings.points.fraction != 1,
+        f'points.removal = "{settings.points.removal}"; audited is zero_weight': settings.points.removal
+        != "zero_weight",
+        f"points.fraction = {settings.points.fraction:g}; audited is removal of the whole row": settings.points.fraction
+        != 1,
         "training.decay_biases = false; packages damp all parameters alike": not settings.training.decay_biases,
     }
     for reason, holds in wrong.items():

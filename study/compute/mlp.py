@@ -54,6 +54,14 @@ class Mlp(Network):
             h = self._activate(torch.baddbmm(bias[:, None], h, weight.mT))
         return torch.baddbmm(last[1][:, None], h, last[0].mT)
 
+    @property
+    def layers(self) -> list[str]:
+        return ["input", *(f"layer{k}" for k in range(1, len(self.dimensions) - 1)), "output"]
+
+    def _between(self, theta: Tensor, x: Tensor, layer: str) -> Tensor:
+        """h_k of "layerk"."""
+        return self._forward(theta[None], x)[0][self.layers.index(layer)][0]
+
     def _forward(self, theta: Tensor, x: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Inputs h_{k−1} of every layer, and the slopes φ'(a_k) and curvatures φ''(a_k) of the hidden ones."""
         h = x.expand(len(theta), *x.shape[-2:])

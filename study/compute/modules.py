@@ -29,6 +29,25 @@ class ModuleNetwork(Network):
     def outputs(self, theta: Tensor, x: Tensor) -> Tensor:
         return vmap(self._call, in_dims=(0, 0 if x.dim() == 3 else None))(theta, x)
 
+    @property
+    def layers(self) -> list[str]:
+        """Besides the two ends the module's own submodules; one that is called "input" or "output" is not reached by name."""
+        own = [name for name, _ in self._module.named_modules() if name not in ("", "input", "output")]
+        return ["input", *own, "output"]
+
+    def _between(self, theta: Tensor, x: Tensor, layer: str) -> Tensor:
+        """What the submodule returned in its last call."""
+        returned: list[object] = []
+        hook = self._module.get_submodule(layer).register_forward_hook(lambda *call: returned.append(call[2]))
+        try:
+            self._call(theta, x)
+        finally:
+            hook.remove()
+        found = returned[-1] if returned else None
+        if not isinstance(found, Tensor) or found.shape[:1] != x.shape[:1]:
+            raise ValueError(f"layer {layer!r} gives no tensor with a row for each of {len(x)} rows")
+        return found
+
     @torch.no_grad()
     def row_gradients(self, theta: Tensor, x: Tensor, pull: Tensor) -> Tensor:
         def pulled(parameters: Tensor, row: Tensor, weight: Tensor) -> Tensor:

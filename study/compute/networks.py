@@ -72,6 +72,29 @@ class Network(ABC):
     def outputs(self, theta: Tensor, x: Tensor) -> Tensor:
         """Outputs f(x_i; θ_b), [B, n, C]; differentiable in theta."""
 
+    @property
+    @abstractmethod
+    def layers(self) -> list[str]:
+        """The names that `features` takes, from "input" to "output"."""
+
+    @torch.no_grad()
+    def features(self, theta: Tensor, x: Tensor, layer: str) -> Tensor:
+        """What one network theta [P] makes of rows x [n, d] at a layer: [n, f], flattened.
+
+        "input": the rows themselves; "output": f(x_i; θ); between them what the architecture has. ValueError on an unknown
+        name, and where what the layer gives is not one piece per row.
+        """
+        if layer not in self.layers:
+            raise ValueError(f"the network has no layer {layer!r}; it has {', '.join(self.layers)}")
+        if layer == "input":
+            return x.flatten(1)
+        found = self.outputs(theta[None], x)[0] if layer == "output" else self._between(theta, x, layer)
+        return found.flatten(1)
+
+    @abstractmethod
+    def _between(self, theta: Tensor, x: Tensor, layer: str) -> Tensor:
+        """Of a layer other than input and output, [n, ...]."""
+
     @abstractmethod
     def row_gradients(self, theta: Tensor, x: Tensor, pull: Tensor) -> Tensor:
         """Row by row J_iᵀ v_i with J_i = ∂f(x_i)/∂θ and v = `pull` [B, n, C]; returns [B, n, P]."""

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from study.specs import Points
+from study.specs.schema import NEAREST
 
 
 def test_positions(points: Points, test_rows: np.ndarray, losses: np.ndarray) -> np.ndarray:
@@ -24,14 +25,21 @@ def test_positions(points: Points, test_rows: np.ndarray, losses: np.ndarray) ->
     return order[list(dict.fromkeys(ranks))]
 
 
-def removals(points: Points, losses: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def removals(
+    points: Points, losses: np.ndarray, predicted: np.ndarray, places: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Positions of removed training rows [R], ascending, and which test point each was chosen for, bool [R, T].
 
-    losses: training losses [n]; predicted: [n, T] of the estimator the influence rules rank by. Those rules rank per test
-    point and the union of their sets is removed; every other rule chooses the same rows for all.
+    losses: training losses [n]; predicted: [n, T] of the estimator the influence rules rank by; places: [n, T] of the rows
+    among each test point's neighbours, for `nearest`. These rules choose per test point and the union of their sets is
+    removed; every other rule chooses the same rows for all.
     """
     n, test_points = predicted.shape
-    sets = [_chosen(points, losses, predicted[:, t]) for t in range(test_points)]
+    if points.train == NEAREST:
+        assert places is not None
+        sets = [np.flatnonzero(places[:, t] < (points.train_count or n)) for t in range(test_points)]
+    else:
+        sets = [_chosen(points, losses, predicted[:, t]) for t in range(test_points)]
     member = np.zeros((n, test_points), dtype=bool)
     for t, chosen in enumerate(sets):
         member[chosen, t] = True

@@ -129,12 +129,24 @@ class Fitted:
         for rows in torch.arange(objective.rows, device=self.theta.device).split(
             max(1, ROW_NUMBERS // len(self.theta))
         ):
-            own = objective.batch(rows[None]).row_gradients(self.theta[None])[0] @ directions.T
-            if self.moved is not None:
-                there = replace(objective, x=self.moved).batch(rows[None])
-                own = own - there.row_gradients(self.theta[None])[0] @ directions.T
-            slopes.append(own)
+            slopes.append(self._lost(rows) @ directions.T)
         return self._pull(torch.cat(slopes))
+
+    def pull_between(self, rows: Tensor, directions: Tensor) -> Tensor:
+        """`pull` of training rows [m] times one direction each, of `directions` [m, P], as [m]: no other row is looked at."""
+        lost, objective = (self._lost(rows) * directions).sum(dim=1), self.problem.objective
+        if self.problem.settings.points.removal != "renormalise":
+            return self._pull(lost)
+        _, gradient = objective.gradient(self.theta[None], self.problem.weights)
+        return self._pull(lost, directions @ (gradient[0] - objective.decay[0] * self.theta))  # without the penalty
+
+    def _lost(self, rows: Tensor) -> Tensor:
+        """What the gradient of each of the rows [m] loses by removal, [m, P]: see `_pull`."""
+        objective = self.problem.objective
+        own = objective.batch(rows[None]).row_gradients(self.theta[None])[0]
+        if self.moved is None:
+            return own
+        return own - replace(objective, x=self.moved).batch(rows[None]).row_gradients(self.theta[None])[0]
 
     @cached_property
     def pull(self) -> Tensor:
@@ -148,12 +160,15 @@ class Fitted:
             gradients -= replace(self.problem.objective, x=self.moved).row_gradients(self.theta[None])[0]
         return self._pull(gradients)
 
-    def _pull(self, lost: Tensor) -> Tensor:
-        """From what each row's gradient loses, [n, ..]: all of it, or its change where the row only moves."""
-        points = self.problem.settings.points
+    def _pull(self, lost: Tensor, mean: Tensor | None = None) -> Tensor:
+        """From what each row's gradient loses: all of it, or its change where the row only moves. Of all rows, [n, ..], or of
+        some, with the mean over all.
+        """
+        points, n = self.problem.settings.points, self.problem.objective.rows
         if points.removal == "renormalise":
-            return points.fraction * (lost.mean(dim=0) - lost) / (len(lost) - points.fraction)
-        return -points.fraction * lost / len(lost)
+            mean = lost.mean(dim=0) if mean is None else mean
+            return points.fraction * (mean - lost) / (n - points.fraction)
+        return -points.fraction * lost / n
 
     @cached_property
     def moves(self) -> Tensor | None:
@@ -202,6 +217,7 @@ def check(trial: Trial) -> None:
     """StudyError where the trial's network or the parameters its estimators name do not fit the spec."""
     built = problem(trial)
     checks.check_size(built.settings, built.network.parameters)
+    checks.check_layers(built.settings, built.network.layers)
     for estimator in built.settings.estimators:
         try:
             size = len(built.network.positions(estimator.parameters))

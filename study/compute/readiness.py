@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from study.compute import fused, problems
+from study.compute import fused, neighbours, problems
 from study.errors import StudyError
 from study.trials import Trial
 
@@ -12,12 +12,13 @@ from study.trials import Trial
 def check(trials: Sequence[Trial], device: str) -> bool:
     """Whether there is a C++ compiler for the fused kernel.
 
-    Raises StudyError where this machine cannot use the torch device, or where a trial's own network or the parameters that
-    its estimators name do not fit its spec.
+    Raises StudyError where this machine cannot use the torch device or lacks FAISS for a trial that needs it, or where a
+    trial's own network, or the parameters or layers that its spec names, do not fit.
     """
     for trial in trials:
         try:
             problems.check(trial)
+            neighbours.check(trial.settings)
         except StudyError:
             raise
         except Exception:  # a network that cannot be built is a failure of its own trials, not of all

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from study.compute import certificates, estimators, fitting, flags, fused, points, protocols, provenance
+from study.compute import certificates, estimators, fitting, flags, fused, neighbours, points, protocols, provenance
 from study.compute.certificates import Certificate
 from study.compute.curvature import extreme_eigenvalues, formed
 from study.compute.estimators.prediction import Prediction
@@ -40,6 +40,7 @@ class Run:
     base: Certificate
     test_positions: np.ndarray
     predictions: dict[str, Prediction]
+    neighbours: dict[str, np.ndarray]
     removed: np.ndarray
     selected: np.ndarray
     job: Job
@@ -122,10 +123,12 @@ def _prepare(trial: Trial, p: Problem, theta: Tensor, shared: dict[str, Fitted])
     target = target.rows(torch.as_tensor(chosen, device=theta.device))
     fitted = shared.setdefault("\n".join(asked), Fitted(p, theta, target))
     predictions = {e.name: _timed(fitted, e) for e in settings.estimators}
-    ranking = predictions[settings.ranked_by].delta
-    removed, selected = points.removals(settings.points, _losses(p, theta), ranking.cpu().numpy())
+    ranking = predictions[settings.ranked_by].delta.cpu().numpy()
+    near = neighbours.rankings(p, theta, chosen, settings.feature_layers)
+    places = near.get(settings.points.features)
+    removed, selected = points.removals(settings.points, _losses(p, theta), ranking, places)
     job = _job(fitted, torch.as_tensor(removed, device=theta.device))
-    return Run(trial, p, fitted, base, chosen, predictions, removed, selected, job)
+    return Run(trial, p, fitted, base, chosen, predictions, near, removed, selected, job)
 
 
 def _job(fitted: Fitted, removed: Tensor) -> Job:
@@ -215,6 +218,7 @@ def _record(run: Run, retrained: dict[str, Retrained], certified: dict[str, Cert
         "base_test": fitted.target.values(fitted.theta[None])[0].cpu().numpy(),
         "train_losses": _losses(p, fitted.theta),
         "test_losses": _losses(p, fitted.theta, test=True)[run.test_positions],
+        **{f"neighbours/{layer}": places for layer, places in run.neighbours.items()},
     }
     if fitted.moves is not None:
         arrays["moves"] = fitted.moves[torch.as_tensor(run.removed)].cpu().numpy()

@@ -83,7 +83,7 @@ def block(trial: Trial, record: Record) -> Block:
     actual = np.stack([arrays[f"actual/{name}"].T for name in protocols])[None]
     actual_raw = np.stack([arrays[f"actual_raw/{name}"].T for name in protocols])[None]
     selected = arrays["selected"].T.astype(bool)
-    certified = np.stack([_trusted(record, name) for name in protocols])[None, :, None, :]
+    certified = np.stack([trusted(record, name) for name in protocols])[None, :, None, :]
     used = selected & certified & np.isfinite(actual) & np.isfinite(predicted)
     kept = {name: array for name, array in arrays.items() if name != "base_parameters"}
     return Block(
@@ -98,7 +98,7 @@ def positions(rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return order[np.searchsorted(rows, wanted, sorter=order)]
 
 
-def _trusted(record: Record, protocol: str) -> np.ndarray:
+def trusted(record: Record, protocol: str) -> np.ndarray:
     """[R]: all True, but for a protocol that certifies its rows only those that are, and none without a certified null."""
     removed = len(record.arrays["removed_rows"])
     if record.header["protocols"][protocol]["kind"] not in CERTIFYING:

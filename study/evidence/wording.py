@@ -22,7 +22,7 @@ AXES = {
     "points.perturbation": "Move η of each feature (standard deviations)",
 }
 SPEAK_FOR_THEMSELVES = ("training.dtype", "training.optimizer", "model.activation", "model.kind", "data.name")
-RULES = {"all": "all rows", "random": "random rows"}
+RULES = {"all": "all rows", "random": "random rows", "nearest": "nearest rows"}
 PROTOCOLS = {
     "warm": "Warm restart", "cold": "Cold restart", "stationary": "Certified", "proximal": "Proximal", "pbrf": "PBRF",
     "linearised_pbrf": "Linearised PBRF",

@@ -69,6 +69,7 @@ Quantile = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=100)]
+Layers = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1), AfterValidator(distinct)]
 ParameterNames = Annotated[list[str], Field(min_length=1), AfterValidator(distinct)]
 Matrix = Literal["hessian", "gauss_newton"]
 Parameters = Annotated[

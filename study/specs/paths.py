@@ -7,7 +7,7 @@ from study.errors import StudyError, show, suggestion
 
 NAMED_LISTS = ("estimators", "protocols")
 EVERY = "*"  # in place of a name: every entry of the list
-SECTIONS = ("data", "model", "training", "points")
+SECTIONS = ("data", "model", "training", "points", "neighbours")
 TABLE_VALUE = ["points", "test"]  # the one key whose value may itself be a table
 
 

@@ -16,6 +16,7 @@ from study.specs.schema import (
     Data,
     LossQuantiles,
     Model,
+    Neighbours,
     Points,
     Spec,
     Table,
@@ -23,7 +24,13 @@ from study.specs.schema import (
 )
 
 Error = Mapping[str, Any]
-SECTIONS: dict[str, type[Table]] = {"data": Data, "model": Model, "training": Training, "points": Points}
+SECTIONS: dict[str, type[Table]] = {
+    "data": Data,
+    "model": Model,
+    "training": Training,
+    "points": Points,
+    "neighbours": Neighbours,
+}
 KINDS = {"estimators": ESTIMATOR_KINDS, "protocols": PROTOCOL_KINDS}
 MISSING = {
     "name": 'write name = "my_experiment" at the top of the file',

@@ -16,6 +16,7 @@ from study.specs.fields import (
     BatchSize,
     Count,
     DataName,
+    Layers,
     Matrix,
     ModelKind,
     Name,
@@ -35,6 +36,8 @@ DEFAULT_TEST_FRACTION = 0.2
 DEFAULT_FILE_TARGET = {".csv": "target", ".npz": "y"}
 CERTIFYING = ("stationary", "proximal", "pbrf")  # kinds of protocol that promise a certified minimum
 INFLUENCE_RULES = ("highest_influence", "lowest_influence", "influence_band")
+NEAREST = "nearest"
+PER_TEST_ROW = (*INFLUENCE_RULES, NEAREST)  # rules that choose for each test row by itself
 
 
 class Table(BaseModel):
@@ -152,12 +155,15 @@ class Points(Table):
     and its scaled features move by `perturbation`, each up or down: as the test point's loss rises ("influence") or at random.
     """
 
-    train: Literal["all", "random", "highest_loss", "highest_influence", "lowest_influence", "influence_band"] = "all"
+    train: Literal[
+        "all", "random", "highest_loss", "highest_influence", "lowest_influence", "influence_band", "nearest"
+    ] = "all"
     train_count: Count | None = None
     by: Name | None = None
     order: Literal["absolute", "signed"] = "absolute"
     band: Annotated[list[Quantile], Field(min_length=2, max_length=2)] = [0.25, 0.35]
     select_seed: Seed = 0
+    features: Annotated[str, Field(min_length=1)] = "input"
     test: TestPoints = "all"
     removal: Literal["zero_weight", "renormalise", "perturb_input"] = "zero_weight"
     fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -185,6 +191,16 @@ class Points(Table):
     def band_slice(self, rows: int) -> slice:
         """Which of `rows` training rows, in ascending order of influence, the band holds."""
         return slice(math.floor(self.band[0] * rows), math.ceil(self.band[1] * rows))
+
+
+class Neighbours(Table):
+    """`[neighbours]`: all training rows ranked by their distance from each test point, in the features of these layers.
+
+    "input": the scaled rows; of an mlp "layer1", "layer2", …: outputs of a hidden layer, after its activation; "output": what
+    the network returns; of a network of your own, any named submodule's output. Needs FAISS.
+    """
+
+    features: Layers = ["input"]
 
 
 def _own_kind(given: dict[str, Any]) -> str:
@@ -485,6 +501,7 @@ class Settings(Table):
     model: Model
     training: Training = Training()
     points: Points = Points()
+    neighbours: Neighbours | None = None
     estimators: Annotated[list[Estimator], Field(min_length=1)]
     protocols: Annotated[list[Protocol], Field(min_length=1)]
     seed: Seed = 0
@@ -509,6 +526,17 @@ class Settings(Table):
     def ranked_by(self) -> str:
         """The estimator that an influence rule ranks rows by: `points.by`, or else the first one."""
         return self.points.by or self.estimators[0].name
+
+    @property
+    def feature_layers(self) -> list[str]:
+        """The layers in whose features training rows are ranked by their distance from the test points; none by default."""
+        asked = [*(self.neighbours.features if self.neighbours else []), *[self.points.features] * self.by_distance]
+        return list(dict.fromkeys(asked))
+
+    @property
+    def by_distance(self) -> bool:
+        """Whether the rows to remove are the test points' nearest."""
+        return self.points.train == NEAREST
 
 
 class Spec(Settings):

@@ -8,6 +8,7 @@ from typing import Any
 
 from study.errors import StudyError, show, suggestion
 from study.specs.paths import NAMED_LISTS, SECTIONS, label, overlap, replace, split
+from study.specs.refusals import SECTIONS as TABLES
 from study.specs.refusals import table_suggestion
 from study.specs.schema import Settings
 
@@ -95,9 +96,8 @@ def _path_suggestion(parts: list[str]) -> str:
     """A section named wrongly is mended, a key without its section gets it."""
     if len(parts) > 1:
         return table_suggestion(parts[0], parts[1:])
-    for section in SECTIONS:
-        annotation = Settings.model_fields[section].annotation
-        if annotation is not None and parts[0] in annotation.model_fields:
+    for section, table in TABLES.items():
+        if parts[0] in table.model_fields:
             return f'did you mean "{section}.{parts[0]}"?'
     return suggestion(parts[0], Settings.model_fields, "valid beginnings")
 

@@ -1,6 +1,6 @@
 """`lissa`: the inverse as a recursion on random rows (Agarwal, Bullins & Hazan 2017), with what it hides made plain."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
@@ -35,7 +35,7 @@ def predict(fitted: Fitted, settings: Lissa) -> Prediction:
     effective damping is above FAR.
     """
     system = System.of(fitted, settings.matrix, settings.parameters)
-    walk = _walk(system, settings)
+    walk = _walk(system, settings, range(settings.repeats), settings.depth)
     solution = walk.ends / settings.scale
     mean = solution.mean(dim=0)
     effective = settings.damping * settings.scale
@@ -57,6 +57,13 @@ def predict(fitted: Fitted, settings: Lissa) -> Prediction:
     return found
 
 
+def estimates(system: System, settings: Lissa, numbers: Sequence[int], steps: int) -> Tensor:
+    """s_t by each of these repeats alone, [len(numbers), T, p], after so many steps: their mean over all repeats is what
+    `predict` uses. Which steps the recursion ends at is up to the caller, who sees all repeats and test points; see `until`.
+    """
+    return _walk(system, settings.model_copy(update={"until": 0.0}), numbers, steps).ends / settings.scale
+
+
 @dataclass(frozen=True)
 class _Walk:
     """ends: h_J [repeats, T, p] after J `steps`; norms: largest ‖h‖/‖v‖ over repeats and test points at some depths; growth
@@ -72,13 +79,13 @@ class _Walk:
 
 
 @torch.no_grad()
-def _walk(system: System, settings: Lissa) -> _Walk:
+def _walk(system: System, settings: Lissa, numbers: Sequence[int], steps: int) -> _Walk:
     right = system.right
-    h = right.expand(settings.repeats, *right.shape).clone()
+    h = right.expand(len(numbers), *right.shape).clone()
     size = right.norm(dim=1).clamp(min=torch.finfo(right.dtype).tiny)
     kept = {round(depth) for depth in np.geomspace(1, settings.depth, KEPT)}
     depths, norms, recent, converged, depth = list[int](), list[float](), list[Tensor](), False, 0
-    for depth, product in zip(range(1, settings.depth + 1), _batches(system, settings), strict=False):
+    for depth, product in zip(range(1, steps + 1), _batches(system, settings, numbers), strict=False):
         h = right + (1 - settings.damping) * h - product(h) / settings.scale
         if settings.until:
             recent = [*recent[-2 * WINDOW + 1 :], h.norm(dim=2).mean(dim=0)]
@@ -99,14 +106,14 @@ def _settled(recent: list[Tensor], until: float) -> bool:
     return bool(((now - before).abs() <= until * before).all())
 
 
-def _batches(system: System, settings: Lissa) -> Iterator[Products]:
-    """For every depth, h ↦ Ĥh for h [repeats, T, p], on rows that each repeat draws for itself."""
+def _batches(system: System, settings: Lissa, numbers: Sequence[int]) -> Iterator[Products]:
+    """For every depth, h ↦ Ĥh for h [repeats, T, p], on rows that each of the repeats draws for itself."""
     fitted, objective = system.fitted, system.fitted.problem.objective
     if settings.batch_size == "full":
         yield from repeat(lambda h: system.products(h.flatten(0, 1)).view_as(h))
         return
-    rows = _rows(system, settings).to(fitted.theta.device)
-    thetas = fitted.theta.expand(settings.repeats, -1)
+    rows = _rows(system, settings, numbers).to(fitted.theta.device)
+    thetas = fitted.theta.expand(len(numbers), -1)
     weights = torch.full_like(rows[0], 1 / rows.shape[2], dtype=thetas.dtype)
     formed = fused.hessian(objective.network, objective.task, thetas) is not None
     for chosen in rows:
@@ -127,9 +134,9 @@ def _by_products(system: System, product: Products, h: Tensor) -> Tensor:
     return system.restricted(product(system.embedded(h)))
 
 
-def _rows(system: System, settings: Lissa) -> Tensor:
+def _rows(system: System, settings: Lissa, numbers: Sequence[int]) -> Tensor:
     """[depth, repeats, B]: each repeat has a generator of its own, so that more repeats leave the first ones as they are."""
     size = settings.depth, int(settings.batch_size)
-    n, repeats = system.fitted.problem.objective.rows, range(settings.repeats)
-    drawn = [system.generator(settings.seed, number).integers(n, size=size) for number in repeats]
+    n = system.fitted.problem.objective.rows
+    drawn = [system.generator(settings.seed, number).integers(n, size=size) for number in numbers]
     return torch.as_tensor(np.stack(drawn, axis=1))

@@ -22,6 +22,7 @@ from study.evidence.figures import (
     losses,
     norms,
     overview,
+    recalls,
     scatters,
     slopes,
     solves,
@@ -44,6 +45,7 @@ METADATA: dict[str, dict[str, Any]] = {  # without a date: the same records make
     "png": {"Software": f"matplotlib {mpl.__version__}"},
 }
 MOST_SCATTERS = 12  # files of predicted against actual
+MOST_RECALLS = 12
 STEMS = (
     "overview",
     "spearman_",
@@ -53,6 +55,7 @@ STEMS = (
     "predicted_vs_actual",
     "top_eigenvalue_",
     "parameter_change_",
+    "recall",
 )
 
 
@@ -84,6 +87,7 @@ def plan(material: Material) -> Iterator[tuple[str, Callable[[], Figure]]]:
     solves_against_AXIS               likewise, where estimates say how far they are from the exact one
     top_eigenvalue_against_AXIS       where trained networks vary along the axis and some eigenvalue is recorded
     parameter_change_against_AXIS     where the axis is a swept path and some estimator knows how far parameters move
+    recall, or recall_VALUES          where records rank neighbours: a file per cell; at most MOST_RECALLS, evenly spread
     PRIMARY_against_test_loss         where some cell has at least MANY_TESTS test rows
     predicted_vs_actual_ESTIMATOR_PROTOCOL          all cells in one file, if at most MOST_PANELS are planned;
     predicted_vs_actual_ESTIMATOR_PROTOCOL_VALUES   else a file per line of the rest of the sweep; at most MOST_SCATTERS
@@ -108,7 +112,16 @@ def plan(material: Material) -> Iterator[tuple[str, Callable[[], Figure]]]:
     if material.many_tests:
         primary = material.tables.experiment.primary
         yield f"{primary}_against_test_loss", partial(losses.against_loss, material, primary)
+    yield from _recalls(material)
     yield from _scatters(material)
+
+
+def _recalls(material: Material) -> Iterator[tuple[str, Callable[[], Figure]]]:
+    found = list(recalls.cells(material))
+    shown = lines.spread(found, MOST_RECALLS)
+    note = f"{len(shown)} of {len(found)} such figures" if len(shown) < len(found) else ""
+    for values, cell in shown:
+        yield wording.stem("recall", *values), partial(recalls.recalls, material, cell, note)
 
 
 def _scatters(material: Material) -> Iterator[tuple[str, Callable[[], Figure]]]:

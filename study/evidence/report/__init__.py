@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from study.evidence import files, wording
-from study.evidence.report import answers, audits, cell_rows, cell_tables, displays
+from study.evidence.report import answers, audits, cell_rows, cell_tables, displays, recall_table
 from study.evidence.store import Store
 from study.evidence.tables import Tables, summaries
 from study.progress import duration
@@ -40,6 +40,10 @@ CAPTIONS = {
     "ones, against {}. A slope of 1 is a prediction of the right size; damping makes every prediction smaller.",
     r"solves_against_(\w+)": "Relative distance of the solutions from the exact, undamped ones, largest over test points, and "
     "the seconds they took, against {}: medians over trials.",
+    r"recall(?:_.+)?": "Recall R@m of FastIF's preselection: the share of the m rows of largest change, predicted or actual, "
+    "that is among the k nearest neighbours of the test point, by the layer whose features measure the distance; k/m at most. "
+    "Means over trials and test rows with 95% intervals, in which seeds that reached one minimum count as one; dotted: k rows "
+    "at random.",
     r"top_eigenvalue_against_(\w+)": "Largest eigenvalue of the Hessian of the trained networks against {}: one network "
     "each, and their median.",
     r"parameter_change_against_(\w+)": "How far removal moves the parameters, predicted and actual, against {}: medians and "
@@ -94,6 +98,7 @@ def page(tables: Tables, figures: Iterable[Path] = (), audit: Path | None = None
         answer=answers.sentences(experiment, rows, done),
         remarks=answers.remarks(experiment, rows),
         cells=cell_tables.cells(experiment, tables.cells),
+        recall=recall_table.recall(tables),
         figures=[_figure(path) for path in _chosen(figures)],
         certificates=displays.certificates(tables),
         estimators=displays.estimators(tables),

@@ -39,6 +39,7 @@ CITED: dict[tuple[str, str], tuple[str, ...]] = {
     ("estimator", "ekfac"): ("george2018fast", "grosse2023studying", "dangel2025position"),
     ("estimator", "perturb_input"): ("koh2017understanding",),
     ("estimator", "tracin"): ("pruthi2020estimating",),
+    ("neighbours", "faiss"): ("guo2021fastif", "douze2024faiss"),
     ("protocol", "warm"): ("koh2017understanding", "basu2021influence"),
     ("protocol", "cold"): ("bae2022if",),
     ("protocol", "cold_seeds"): ("bae2022if",),
@@ -108,6 +109,11 @@ ENTRIES: dict[str, tuple[str, dict[str, str]]] = {
         "title": "{FastIF}: Scalable Influence Functions for Efficient Model Interpretation and Debugging",
         "booktitle": "Proceedings of the 2021 Conference on Empirical Methods in Natural Language Processing",
         "pages": "10333--10350", "year": "2021",
+    }),
+    "douze2024faiss": ("misc", {
+        "author": "Douze, Matthijs and Guzhva, Alexandr and Deng, Chengqi and Johnson, Jeff and Szilvasy, Gergely and "
+        "Mazar{\\'e}, Pierre-Emmanuel and Lomeli, Maria and Hosseini, Lucas and J{\\'e}gou, Herv{\\'e}",
+        "title": "The {Faiss} library", "howpublished": "arXiv:2401.08281", "year": "2024",
     }),
     "hara2019data": ("inproceedings", {
         "author": "Hara, Satoshi and Nitanda, Atsushi and Maehara, Takanori",
@@ -345,6 +351,8 @@ def choices(experiment: Experiment) -> list[tuple[str, str]]:
         found |= {("estimator", part.kind): None for part in settings.estimators}
         found |= {("protocol", part.kind): None for part in settings.protocols}
         found |= {("optimizer", settings.training.optimizer): None, ("schedule", settings.training.schedule): None}
+        if settings.feature_layers:
+            found["neighbours", "faiss"] = None
         if settings.model.kind == "mlp":
             found[("activation", settings.model.activation)] = None
         if not settings.data.is_file:

@@ -20,7 +20,14 @@ ORDER = (
     "warm",
     "linearised_pbrf",
 )  # kinds of protocol, the best founded first
-BOUNDED = ("pearson", "spearman", "kendall", "agreement", "overlap")  # metrics of at most one: shown to three decimals
+BOUNDED = (
+    "pearson",
+    "spearman",
+    "kendall",
+    "agreement",
+    "overlap",
+    "recall",
+)  # metrics of at most one: shown to three decimals
 WORDS = {"": None, "True": True, "False": False}  # as a CSV file writes what is neither number nor text
 TEXTS = ("experiment", "trial", "estimator", "protocol", "kind", "undefined", "resampled")  # columns never of numbers
 

@@ -47,10 +47,7 @@ def crossed_bootstrap(
     """
     found = measured(values)
     usable = np.isfinite(found["pearson"])
-    by_seed, by_test = (
-        _counts(labels, on and len(np.unique(labels[usable])) > 1, generator, draws)
-        for labels, on in ((seeds, sampled.seeds), (tests, sampled.tests))
-    )
+    by_seed, by_test = _both(usable, seeds, tests, sampled, generator, draws)
     alone = [
         {m: Axis(axis.shares(usable), _means(found[m], *axes)) for m in METRICS}
         for axis, axes in _each(by_seed, by_test)
@@ -63,6 +60,43 @@ def crossed_bootstrap(
     if not alone:
         return dict.fromkeys(METRICS, (np.nan, np.nan))
     return {m: ends(m, _mean(found[m]), crossed[m], [axis[m] for axis in alone]) for m in METRICS}
+
+
+def mean_interval(
+    metric: str,
+    values: np.ndarray,
+    seeds: np.ndarray,
+    tests: np.ndarray,
+    sampled: Sampled,
+    generator: np.random.Generator,
+    draws: int = DRAWS,
+) -> tuple[float, float]:
+    """The 95% interval of the mean of values [K], one per comparison, NaN where undefined; rows stay as they are.
+
+    As `crossed_bootstrap` without its resampled rows: for what is not a metric of pairs. metric: says on which scale.
+    """
+    usable = np.isfinite(values)
+    by_seed, by_test = _both(usable, seeds, tests, sampled, generator, draws)
+    alone = [Axis(axis.shares(usable), _means(values, *axes)) for axis, axes in _each(by_seed, by_test)]
+    if not alone:
+        return np.nan, np.nan
+    return interval(metric, _mean(values), _means(values, by_seed, by_test), alone)
+
+
+def _both(
+    usable: np.ndarray,
+    seeds: np.ndarray,
+    tests: np.ndarray,
+    sampled: Sampled,
+    generator: np.random.Generator,
+    draws: int,
+) -> tuple[_Counts, _Counts]:
+    """Of seeds and of test rows; an axis of one label stays."""
+    by_seed, by_test = (
+        _counts(labels, on and len(np.unique(labels[usable])) > 1, generator, draws)
+        for labels, on in ((seeds, sampled.seeds), (tests, sampled.tests))
+    )
+    return by_seed, by_test
 
 
 @dataclass(frozen=True)

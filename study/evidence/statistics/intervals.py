@@ -36,6 +36,7 @@ SCALES = {
     "pearson": CORRELATION,
     "spearman": CORRELATION,
     "sign_agreement": Scale(_arcsine, _share),
+    "recall": Scale(_arcsine, _share),
     "mean_absolute_error": Scale(np.log, np.exp),
 }
 PLAIN = Scale(np.asarray, np.asarray)

@@ -118,13 +118,13 @@ def top_k_overlap(predicted: np.ndarray, actual: np.ndarray, where: np.ndarray) 
     tied at the edge share its places equally. By chance k/R.
     """
     k = top_k(where.sum(axis=-1))
-    first, second = (_membership(np.where(where, np.abs(v), -1.0), k) for v in (predicted, actual))
+    first, second = (membership(np.where(where, np.abs(v), -1.0), k) for v in (predicted, actual))
     return (first * second).sum(axis=-1) / k
 
 
-def _membership(sizes: np.ndarray, k: np.ndarray) -> np.ndarray:
-    """[K, R] how likely each row is among the k largest when ties are broken at random."""
-    most = min(MOST_TOP, sizes.shape[-1])
+def membership(sizes: np.ndarray, k: np.ndarray) -> np.ndarray:
+    """[K, R] how likely each row is among the k [K] largest of its sizes [K, R] when ties are broken at random."""
+    most = min(int(k.max(initial=1)), sizes.shape[-1])
     largest = -np.sort(-np.partition(sizes, -most, axis=-1)[:, -most:], axis=-1)
     edge = np.take_along_axis(largest, k[:, None] - 1, axis=-1)
     above, at = sizes > edge, sizes == edge

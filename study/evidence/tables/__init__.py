@@ -16,6 +16,7 @@ from study.evidence.tables import cells as cell_table
 from study.evidence.tables import comparisons
 from study.evidence.tables import estimates as estimate_table
 from study.evidence.tables import pairs as pair_table
+from study.evidence.tables import recalls as recall_table
 from study.evidence.tables import trials as trial_table
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ WRITTEN = (
     "agreement",
     "cells",
 )  # pairs are many: `study export` writes them where they are wanted
+SOMETIMES = ("recall",)  # written only where they have rows
 
 
 class Tables:
@@ -65,11 +67,18 @@ class Tables:
     def cells(self) -> pd.DataFrame:
         return cell_table.build(self.readings, self.agreement)
 
+    @cached_property
+    def recall(self) -> pd.DataFrame:
+        return recall_table.build(self.readings)
+
     def write(self, folder: Path) -> list[Path]:
-        """Each of WRITTEN as a CSV file in `folder`, whole or not at all. Returns the paths."""
+        """Each of WRITTEN, and of SOMETIMES what has rows, as a CSV file in `folder`, whole or not at all; the paths."""
         paths = []
-        for name in WRITTEN:
+        for name in (*WRITTEN, *SOMETIMES):
             path = folder / f"{name}.csv"
+            if name in SOMETIMES and getattr(self, name).empty:
+                path.unlink(missing_ok=True)  # of an earlier state
+                continue
             with files.replacing(path) as temporary:
                 getattr(self, name).to_csv(temporary, index=False, lineterminator="\n")
             paths.append(path)

@@ -49,7 +49,7 @@ def build(readings: Readings, agreement: pd.DataFrame) -> pd.DataFrame:
     named, found = [], []
     for values, group in agreement.groupby(columns, sort=False, dropna=False):
         named.append(dict(zip(columns, values, strict=True)) | {"kind": group["kind"].iloc[0]})
-        found.append(_Cell(readings, group, owners[group.index]))
+        found.append(Cell(readings, group, owners[group.index]))
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # what takes time are array operations that let other threads run
         rows = [names | row for names, row in zip(named, pool.map(_row, found), strict=True)]
     table = pd.DataFrame(rows, columns=[*columns, *_found(readings.experiment.primary)])
@@ -59,8 +59,8 @@ def build(readings: Readings, agreement: pd.DataFrame) -> pd.DataFrame:
 
 
 @dataclass(frozen=True)
-class _Cell:
-    """Its rows of `agreement`, and for each of them the index of its block."""
+class Cell:
+    """Its comparisons: rows of `agreement` (or of another table with its labels), and for each the index of its block."""
 
     readings: Readings
     group: pd.DataFrame
@@ -122,7 +122,7 @@ class _Cell:
         return compared(*arrays)
 
 
-def _row(cell: _Cell) -> dict[str, Any]:
+def _row(cell: Cell) -> dict[str, Any]:
     return _counts(cell) | _means(cell) | _intervals(cell)
 
 
@@ -142,7 +142,7 @@ def _ends(name: str) -> tuple[str, ...]:
     return ("", *interval, *(("_median",) if name in MEDIANS else ()))
 
 
-def _counts(cell: _Cell) -> dict[str, Any]:
+def _counts(cell: Cell) -> dict[str, Any]:
     group = cell.group
     reasons = group.loc[~cell.usable, "undefined"].value_counts()
     return {
@@ -159,7 +159,7 @@ def _counts(cell: _Cell) -> dict[str, Any]:
     }
 
 
-def _means(cell: _Cell) -> dict[str, Any]:
+def _means(cell: Cell) -> dict[str, Any]:
     group = cell.group[cell.usable]
     means = {name: group[name].mean() for name in (*comparisons.METRICS, "top_k")}
     medians = {f"{name}_median": group[name].median() for name in MEDIANS}
@@ -176,7 +176,7 @@ def _single_tests(group: pd.DataFrame, tests: np.ndarray) -> dict[str, float]:
     }
 
 
-def _intervals(cell: _Cell) -> dict[str, Any]:
+def _intervals(cell: Cell) -> dict[str, Any]:
     """Fresh generators for every cell: all share their draws, and nothing depends on which others are computed."""
     values, usable, sampled = cell.aligned(), cell.usable, cell.sampled
     kept = values.take(np.flatnonzero(usable))

@@ -18,20 +18,30 @@ def export(tables: Tables, out: str | Path, table: str = "pairs") -> Path:
 
     Raises StudyError for another ending or table, a folder that does not exist or cannot be written to.
     """
-    path = Path(out)
     if table not in TABLES:
         raise StudyError(f"--table {table}: no such table; choose one of {', '.join(TABLES)}")
+    path = checked(out)
+    write(tables.pairs if table == "pairs" else tables.trials, path)
+    return path
+
+
+def checked(out: str | Path) -> Path:
+    """The path, known to be one that `write` can write to; StudyError otherwise."""
+    path = Path(out)
     if path.suffix not in (".parquet", ".csv"):
         raise StudyError(f"--out {path}: cannot tell the format from {path.suffix!r}; end the name in .parquet or .csv")
     if not path.parent.is_dir():
         raise StudyError(f"--out {path}: the folder {path.parent} does not exist; make it first")
-    frame = tables.pairs if table == "pairs" else tables.trials
+    return path
+
+
+def write(frame: pd.DataFrame, path: Path) -> None:
+    """The table as a .parquet or .csv file, whole or not at all."""
     try:
         with files.replacing(path) as temporary:
             _write(frame, temporary, path.suffix)
     except OSError as error:
         raise StudyError(f"--out {path}: cannot be written ({error.strerror})") from error
-    return path
 
 
 def _write(frame: pd.DataFrame, path: Path, suffix: str) -> None:

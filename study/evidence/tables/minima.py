@@ -66,7 +66,11 @@ def _ranges(
 
 
 def _of_block(block: Block, protocol: str) -> Iterator[tuple[Hashable, float, float]]:
-    """Name and ends of each number: exact at a certified network, NaN where nothing bounds it."""
+    """Name and ends of each number: exact at a certified network, NaN where nothing bounds it.
+
+    A trial without this protocol is measured by its own first one.
+    """
+    protocol = protocol if protocol in block.protocols else block.protocols[0]
     base, arrays = block.record.header["base"], block.record.arrays
     objective = np.nan if base.get("objective") is None else float(base["objective"])
     excess, losses, errors = 0.0, arrays["base_test"], np.zeros(1)
