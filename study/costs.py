@@ -43,15 +43,25 @@ def lanes(settings: Settings) -> int:
     return 1 if settings.model.is_factory else LANES[settings.training.dtype]
 
 
-def seconds(settings: Settings, sizes: Sizes) -> float:
-    """One core's seconds for one trial inside a stack."""
+def base_seconds(settings: Settings, sizes: Sizes) -> float:
+    """One core's seconds for training one trial's base network, without its polish."""
+    return settings.training.steps * _step(settings, sizes)
+
+
+def _step(settings: Settings, sizes: Sizes) -> float:
+    """Of one network in a stack."""
     training, parameters = settings.training, sizes.parameters(settings)
     rows = sizes.rows if training.batch_size == "full" else int(training.batch_size)
     step = 6 * parameters * rows / FLOPS[training.dtype] + STEP_OVERHEAD
-    if ":" in settings.model.kind:
-        step *= GENERIC_SLOWDOWN
+    return step * GENERIC_SLOWDOWN if settings.model.is_factory else step
+
+
+def seconds(settings: Settings, sizes: Sizes) -> float:
+    """One core's seconds for one trial inside a stack."""
+    training, parameters = settings.training, sizes.parameters(settings)
+    step = _step(settings, sizes)
     hessian = HESSIAN_RATE * parameters**2 * sizes.rows + FACTOR_RATE * parameters**3
-    stack, total = sizes.removals + 1, training.steps * step + 0.05
+    stack, total = sizes.removals + 1, base_seconds(settings, sizes) + 0.05
     if training.polish:
         total += 20 * hessian
     for protocol in settings.protocols:

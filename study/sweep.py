@@ -92,8 +92,9 @@ def planned(work: Standing) -> Plan:
     """The pending trials in units, and what they will cost; needs the data."""
     measured = {t.key: sizes(t) for t in work.pending}
     seconds = {t.key: costs.seconds(t.settings, measured[t.key]) for t in work.pending}
+    bases = {t.key: costs.base_seconds(t.settings, measured[t.key]) for t in work.pending}
     return Plan(
-        units=_units(work.pending, seconds),
+        units=_units(work.pending, seconds, bases),
         done=len(work.good),
         failed=len(work.failed),
         damaged=len(work.damaged),
@@ -104,24 +105,30 @@ def planned(work: Standing) -> Plan:
     )
 
 
-def _units(trials: Sequence[Trial], seconds: dict[str, float]) -> list[list[Trial]]:
-    """Of one family each, up to UNIT_TRIALS and about UNIT_SECONDS, but as many base networks as train at the cost of one."""
+def _units(trials: Sequence[Trial], seconds: dict[str, float], bases: dict[str, float]) -> list[list[Trial]]:
+    """Of one family each, up to UNIT_TRIALS and about UNIT_SECONDS.
+
+    Where the base networks cost most of that, as many as train at the cost of one go together. bases: seconds of those.
+    """
     families: dict[str, list[Trial]] = {}
     for trial in trials:
         families.setdefault(family(trial), []).append(trial)
-    units: list[list[Trial]] = []
-    for members in families.values():
-        unit, bases, cost = list[Trial](), set[str](), 0.0
-        for trial in sorted(members, key=lambda t: t.settings.seed):  # trials of one base network meet in a unit
-            full = cost + seconds[trial.key] > UNIT_SECONDS and len(bases) >= costs.lanes(trial.settings)
-            if unit and (len(unit) == UNIT_TRIALS or full):
-                units.append(unit)
-                unit, bases, cost = [], set(), 0.0
-            unit.append(trial)
-            bases.add(trial.settings.model_dump_json(include={"data", "model", "training", "seed"}))
-            cost += seconds[trial.key]
-        units.append(unit)
+    units = [unit for members in families.values() for unit in _split(members, seconds, bases)]
     return sorted(units, key=lambda unit: -sum(seconds[t.key] for t in unit))
+
+
+def _split(members: list[Trial], seconds: dict[str, float], bases: dict[str, float]) -> Iterator[list[Trial]]:
+    unit, networks, whole, rest = list[Trial](), set[str](), 0.0, 0.0
+    for trial in sorted(members, key=lambda t: t.settings.seed):  # trials of one base network meet in a unit
+        whole, rest = whole + seconds[trial.key], rest + seconds[trial.key] - bases[trial.key]
+        full = rest > UNIT_SECONDS or (whole > UNIT_SECONDS and len(networks) >= costs.lanes(trial.settings))
+        if unit and (len(unit) == UNIT_TRIALS or full):
+            yield unit
+            unit, networks = [], set()
+            whole, rest = seconds[trial.key], seconds[trial.key] - bases[trial.key]
+        unit.append(trial)
+        networks.add(trial.settings.model_dump_json(include={"data", "model", "training", "seed"}))
+    yield unit
 
 
 def run(

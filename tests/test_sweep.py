@@ -350,17 +350,23 @@ def test_units_hold_one_family_and_a_bounded_time(tmp_path: Path) -> None:
         assert len(unit) <= 64
 
 
-def test_units_of_costly_trials_fill_the_vector_lanes(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("costly", "lanes_filled"), [("networks", True), ("removals", False)])
+def test_units_fill_the_vector_lanes_where_networks_cost_more_than_removals(
+    tmp_path: Path, costly: str, lanes_filled: bool
+) -> None:
     text = (Path(__file__).parent.parent / "experiments" / "digits_depth.toml").read_text()
-    (tmp_path / "digits.toml").write_text(text.replace("steps = 5000", "steps = 50000"))
+    if costly == "networks":
+        text = text.replace("steps = 5000", "steps = 50000").replace("train_count = 50", "train_count = 1")
+    (tmp_path / "digits.toml").write_text(text)
     work = plan(trials.load(tmp_path / "digits.toml"), Store(tmp_path / "results", "digits_depth"))
     assert sum(map(len, work.units)) == 320
-    short = 0
+    full = []
     for unit in work.units:
         bases = {(t.settings.seed, t.settings.training.weight_decay) for t in unit}
-        short += len(bases) < costs.lanes(unit[0].settings)
-        assert len(unit) <= 2 * costs.lanes(unit[0].settings)  # no longer than it must be: two rules share a network
-    assert short <= 8  # the last one of each family
+        full.append(len(bases) >= costs.lanes(unit[0].settings))
+        assert len(unit) <= 2 * len(bases)  # two rules share a network: no unit is longer than it must be
+    # the last unit of each of the four depths and two protocols holds what is left
+    assert full.count(False) == 8 if lanes_filled else not any(full)
 
 
 def test_progress_weighs_units_by_their_cost(capsys: pytest.CaptureFixture[str]) -> None:
