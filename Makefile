@@ -26,6 +26,8 @@ bench: $(VENV)/ready-test
 	$(BIN)/python -m benchmarks.influence
 	$(BIN)/python -m benchmarks.pairs
 	$(BIN)/python -m benchmarks.explain
+	$(BIN)/python -m benchmarks.wide
+	$(BIN)/python -m benchmarks.peers
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.evidence
 	$(BIN)/python -m benchmarks.coverage

@@ -12,7 +12,7 @@ from study.specs import ChosenRows, Estimators, Model, Points, Settings
 from study.specs.schema import CERTIFYING
 
 LARGEST_HESSIAN = 8_000  # parameters up to which a Hessian is formed: half a gigabyte
-DENSE_ESTIMATORS = ("exact", "ggn", "newton_step")
+DENSE_ESTIMATORS = ("exact", "ggn", "newton_step", "perturb_input")
 DENSE_PROTOCOLS = (*CERTIFYING, "linearised_pbrf")
 EXTRAS = {"kfac": ("curvlinops", "kfac"), "ekfac": ("curvlinops", "kfac")}  # module and optional extra by estimator
 NEIGHBOURS = ("the ranking of neighbours", "faiss", "knn")  # what needs which module, of which optional extra

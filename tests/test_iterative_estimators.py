@@ -17,7 +17,7 @@ from study.errors import StudyError
 from study.evidence.store import Store
 from study.evidence.tables import Tables
 from study.records import Record
-from study.specs import Arnoldi, Cg, Exact, Ggn, Lissa, NewtonStep, Nystrom, Unrolled
+from study.specs import Arnoldi, Cg, Exact, Ggn, Identity, Kfac, Lissa, NewtonStep, Nystrom, Unrolled
 from tests import cases
 
 POLISHED = {"training.polish": True, "training.weight_decay": 0.05}
@@ -77,8 +77,13 @@ class TestCg:
 
     def test_negative_curvature_is_met_until_damped(self, indefinite):
         found = estimators.predict(indefinite, Cg())
-        assert "negative_curvature" in found.flags
+        assert found.flags == ["negative_curvature"]
         assert found.evidence["negative_curvature_met"] > 0
+        # minimal residuals go on where conjugate gradients must stop: the answer is that of the dense solve, for every test point
+        exact = estimators.predict(indefinite, Exact()).delta
+        torch.testing.assert_close(found.delta, exact, rtol=1e-6, atol=1e-6 * exact.abs().max().item())
+        few = estimators.predict(indefinite, Cg(max_iterations=2))
+        assert few.flags == ["negative_curvature", "unconverged"]
         smallest = np.linalg.eigvalsh(indefinite.hessian.numpy())[0]
         assert estimators.predict(indefinite, Cg(damping=1.5 * abs(smallest))).flags == []
 
@@ -208,6 +213,22 @@ class TestLowRank:
         assert estimators.predict(indefinite, Nystrom(rank=size - 1)).flags == ["indefinite"]
         assert estimators.predict(indefinite, Arnoldi(rank=size - 1, matrix="gauss_newton")).flags == []
 
+    def test_numerically_zero_eigenvalues_are_dropped_and_said(self, tmp_path):
+        unpenalised = {
+            "model.kind": "linear", "training.weight_decay": 0.0, "training.optimizer": "adam", "training.steps": 5,
+        }  # fmt: skip
+        fitted = cases.fitted(tmp_path, unpenalised)  # adding a constant to all outputs changes nothing: five zeros
+        values = np.linalg.eigvalsh(fitted.hessian.numpy())
+        assert (np.abs(values) < 1e-12 * values.max()).sum() == 5
+        rank = len(values) - 1
+        found = estimators.predict(fitted, Arnoldi(rank=rank))
+        assert found.flags == ["singular"]
+        assert found.evidence["dropped_directions"] == 4
+        exact = estimators.predict(fitted, Exact())
+        assert exact.flags == ["singular"]
+        torch.testing.assert_close(found.delta, exact.delta, rtol=1e-5, atol=1e-7 * exact.delta.abs().max().item())
+        assert "singular" not in estimators.predict(fitted, Arnoldi(rank=rank, damping=1e-3)).flags
+
     @pytest.mark.parametrize("kind", ["arnoldi", "nystrom"])
     def test_more_directions_than_parameters_are_refused(self, tmp_path, kind):
         with pytest.raises(StudyError, match=rf"estimators.{kind}.rank = 27: .* 27 parameters .*at most 26"):
@@ -283,6 +304,15 @@ BIG = {"model.width": 1200, "training.optimizer": "adam", "training.steps": 3, "
     [
         ({"estimators": [{"kind": "exact"}]}, "estimators.exact"),
         ({"estimators": [{"kind": "newton_step"}]}, "estimators.newton_step"),
+        (
+            {
+                "estimators": [{"kind": "perturb_input"}],
+                "points.removal": "perturb_input",
+                "points.direction": "random",
+            },
+            "estimators.perturb_input",
+        ),
+        ({"points.removal": "perturb_input", "data.test_rows": [83]}, "points.direction"),
         ({"training.polish": True}, "training.polish = true"),
         ({"protocols": [{"kind": "stationary"}]}, "protocols.stationary"),
     ],
@@ -316,13 +346,13 @@ def _never(*_, **__):
 def test_no_kind_that_goes_by_products_forms_a_hessian_too_large(tmp_path, monkeypatch, parameters):
     kinds = [
         {"kind": "cg", "max_iterations": 3}, {"kind": "lissa", "depth": 3, "batch_size": "full"},
-        {"kind": "arnoldi", "rank": 2}, {"kind": "nystrom", "rank": 2},
+        {"kind": "arnoldi", "rank": 2}, {"kind": "nystrom", "rank": 2}, {"kind": "kfac"}, {"kind": "ekfac"},
     ]  # fmt: skip
     monkeypatch.setattr("study.compute.curvature.LARGEST_HESSIAN", 20)
     monkeypatch.setattr(Objective, "hessian", _never)
     estimators = [{**kind, "parameters": parameters} for kind in kinds]
     found = cases.record(tmp_path, {**BIG, "model.width": 5, "estimators": estimators})
-    for kind in ("cg", "lissa", "arnoldi", "nystrom"):
+    for kind in ("cg", "lissa", "arnoldi", "nystrom", "kfac", "ekfac"):
         assert np.isnan(found.header["estimators"][kind]["distance_from_exact"])
         assert np.isfinite(found.arrays[f"predicted/{kind}"]).all()
 
@@ -395,3 +425,23 @@ def test_seconds_are_those_of_the_estimate_and_not_of_the_exact_answer_beside_it
         evidence = found.header["estimators"][kind]
         assert 0 < evidence["seconds"] < 0.25
         assert not any(name.endswith("_seconds") for name in evidence)
+
+
+KINDS_BY_ROW = (Exact(), Ggn(), Cg(tolerance=1e-12), Arnoldi(rank=12), Nystrom(rank=12), Kfac(), NewtonStep(), Identity(),
+                Lissa(batch_size="full", depth=200, scale=8.0))  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", KINDS_BY_ROW, ids=lambda settings: settings.kind)
+def test_neither_the_order_of_the_rows_nor_the_pieces_they_come_in_matter(tmp_path, monkeypatch, settings):
+    trained = cases.fitted(tmp_path, POLISHED)
+    expected = estimators.predict(trained, settings).delta
+    order = torch.randperm(trained.problem.objective.rows, generator=torch.Generator().manual_seed(4))
+    objective = trained.problem.objective
+    shuffled = replace(trained.problem, objective=replace(objective, x=objective.x[order], y=objective.y[order]))
+    again = estimators.predict(Fitted(shuffled, trained.theta, trained.target), settings).delta
+    close = {"rtol": 1e-6, "atol": 1e-9 * expected.abs().max().item()}
+    torch.testing.assert_close(again, expected[order], **close)
+    monkeypatch.setattr("study.compute.problems.ROW_NUMBERS", 5 * len(trained.theta))
+    monkeypatch.setattr("study.compute.objective.PIECE", 2 * objective.rows)
+    pieces = estimators.predict(Fitted(trained.problem, trained.theta, trained.target), settings).delta
+    torch.testing.assert_close(pieces, expected, **close)

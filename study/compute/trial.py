@@ -279,8 +279,8 @@ def _predicted(name: str, fitted: Fitted, prediction: Prediction) -> dict[str, n
         unknown = {"plugin": np.full_like(delta, np.nan), "predicted_norm": np.full(len(delta), np.nan)}
         return {f"{kind}/{name}": values for kind, values in {"predicted": delta, **unknown}.items()}
     origin = fitted.theta if prediction.origin is None else prediction.origin
-    moved = origin + prediction.change
-    plugin = torch.cat([fitted.target.values(some) for some in moved.split(256)]) - fitted.target.values(origin[None])
+    moved = [fitted.target.values(origin + some) for some in prediction.change.split(256)]
+    plugin = torch.cat(moved) - fitted.target.values(origin[None])
     found = {"predicted": prediction.delta, "plugin": plugin, "predicted_norm": prediction.change.norm(dim=1)}
     return {f"{kind}/{name}": tensor.cpu().numpy() for kind, tensor in found.items()}
 

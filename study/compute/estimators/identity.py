@@ -1,6 +1,9 @@
 """`identity`: the gradient dot product, as if the Hessian were the identity."""
 
+from functools import partial
+
 import torch
+from torch import Tensor
 
 from study.compute.estimators.prediction import Prediction
 from study.compute.problems import Fitted
@@ -12,7 +15,11 @@ def predict(fitted: Fitted, settings: Identity) -> Prediction:
 
     Under `renormalise` it is the general −Σ_j Δw_j ∇L(z_j).
     """
-    positions = fitted.problem.network.positions(settings.parameters).to(fitted.pull.device)
-    change = torch.zeros_like(fitted.pull)
-    change[:, positions] = -fitted.pull[:, positions]
-    return Prediction(change, change @ fitted.test_gradients.T, {"parameters": len(positions)})
+    chosen = torch.zeros_like(fitted.theta)
+    chosen[fitted.problem.network.positions(settings.parameters).to(fitted.theta.device)] = 1.0
+    delta = -fitted.pull_along(fitted.test_gradients * chosen)
+    return Prediction(partial(_changes, fitted, chosen), delta, {"parameters": int(chosen.sum())})
+
+
+def _changes(fitted: Fitted, chosen: Tensor) -> Tensor:
+    return -(fitted.pull * chosen)

@@ -17,7 +17,8 @@ def arnoldi(fitted: Fitted, settings: Arnoldi) -> Prediction:
     """s_t = U (diag μ + δI)⁻¹ Uᵀ∇L_t with the r eigenpairs of largest |μ| (Schioppa et al. 2022, by ARPACK).
 
     What of ∇L_t lies outside U is dropped: captured_gradient is the smallest ‖UᵀL_t‖²/‖∇L_t‖², captured_spectrum
-    Σ|μ_kept|/Σ|μ| (NaN where the matrix is too large to know). Negative μ are kept, and flagged "indefinite".
+    Σ|μ_kept|/Σ|μ| (NaN where the matrix is too large to know). Negative μ are kept, and flagged "indefinite";
+    numerically zero ones are dropped, and flagged "singular".
     """
     system = System.of(fitted, settings.matrix, settings.parameters)
     size = len(system.positions)
@@ -27,8 +28,10 @@ def arnoldi(fitted: Fitted, settings: Arnoldi) -> Prediction:
         return system.undefined(settings.damping)
     found = eigsh(operator, k=settings.rank, which="LM", v0=start)
     values, vectors = (torch.as_tensor(part, device=system.right.device) for part in found)
-    inside = system.right @ vectors
-    solution = (inside / (values + settings.damping)) @ vectors.T
+    inside, damped = system.right @ vectors, values + settings.damping
+    floor = size * torch.finfo(values.dtype).eps * damped.abs().max()
+    dropped = damped.abs() <= floor  # numerically zero, as for `exact`: dividing by it would return rounding
+    solution = torch.where(dropped, 0.0, inside / damped) @ vectors.T
     captured = (inside.square().sum(dim=1) / system.right.square().sum(dim=1)).nan_to_num(1.0)
     share, seconds = _share(system, values)
     evidence = {
@@ -37,9 +40,10 @@ def arnoldi(fitted: Fitted, settings: Arnoldi) -> Prediction:
         "captured_spectrum": share,
         "smallest_kept": values.abs().min().item(),
         "negative_eigenvalues": int((values < 0).sum()),
+        "dropped_directions": int(dropped.sum()),
     }
-    indefinite = bool((values + settings.damping <= 0).any())
-    return system.prediction(solution, settings.damping, {**evidence}, ["indefinite"] * indefinite, seconds)
+    flags = ["indefinite"] * bool((damped < -floor).any()) + ["singular"] * bool(dropped.any())
+    return system.prediction(solution, settings.damping, {**evidence}, flags, seconds)
 
 
 def nystrom(fitted: Fitted, settings: Nystrom) -> Prediction:

@@ -27,6 +27,7 @@ CITED: dict[tuple[str, str], tuple[str, ...]] = {
         "koh2017understanding",
         "hestenes1952methods",
         "steihaug1983conjugate",
+        "paige1975solution",
         "martens2010deep",
         "pearlmutter1994fast",
     ),
@@ -92,6 +93,12 @@ ENTRIES: dict[str, tuple[str, dict[str, str]]] = {
         "title": "The Conjugate Gradient Method and Trust Regions in Large Scale Optimization",
         "journal": "SIAM Journal on Numerical Analysis", "volume": "20", "number": "3", "pages": "626--637",
         "year": "1983",
+    }),
+    "paige1975solution": ("article", {
+        "author": "Paige, Christopher C. and Saunders, Michael A.",
+        "title": "Solution of Sparse Indefinite Systems of Linear Equations",
+        "journal": "SIAM Journal on Numerical Analysis", "volume": "12", "number": "4", "pages": "617--629",
+        "year": "1975",
     }),
     "lehoucq1998arpack": ("book", {
         "author": "Lehoucq, Richard B. and Sorensen, Danny C. and Yang, Chao",
