@@ -127,6 +127,7 @@ TABLES = (
         "further training, its own derivative": {"protocol": "warm", "estimator": "unrolled_base"},
         "from scratch, `exact`": {"protocol": "cold", "estimator": "exact"},
         "from scratch, its own derivative": {"protocol": "cold", "estimator": "unrolled_init"},
+        "its slope": {"protocol": "cold", "estimator": "unrolled_init", "metric": "slope_median"},
         "from scratch, `tracin`": {"protocol": "cold", "estimator": "tracin"},
     }, {f"depth {depth}, {steps} steps": {"model.depth": depth, "training.steps": steps} for depth in (1, 3)
         for steps in (250, 4000)}),
