@@ -105,6 +105,12 @@ TABLES = (
         "certified, all rows": certified("all"),
         "the same, Pearson": {**certified("all"), "metric": "pearson"},
     }, {"λ = 0.005": _penalty(0.005), "λ = 10⁻⁴": _penalty(1e-4), "λ = 10⁻⁵": _penalty(1e-5), "λ = 0": _penalty(0.0)}),
+    Table("digits_depth", "", {
+        f"{name}, {words}, λ = {shown}": make(rule, weight_decay)
+        for weight_decay, shown in ((0.005, "0.005"), (5e-4, "5·10⁻⁴"))
+        for rule, words in (("random", "random rows"), ("highest_loss", "rows of highest loss"))
+        for name, make in (("stopped early", published), ("certified", certified))
+    }, {f"depth {depth}": {"model.depth": depth} for depth in (1, 2, 3, 4)}),
     Table("damping_path", "", {
         "`exact`, depth 1": {"estimator": "exact", "model.depth": 1},
         "`exact`, depth 3": {"estimator": "exact", "model.depth": 3},
@@ -217,6 +223,28 @@ def test_a_settled_recursion_is_not_at_the_exact_solution() -> None:
     last = table[table["estimators.lissa.until"] == 0.001].groupby("model.depth")["distance_from_exact"].median()
     text = (ROOT / "README.md").read_text().replace("\n", " ")
     assert f"it is, in the median network, still {100 * last.min():.0f} to {100 * last.max():.0f}% away" in text
+
+
+def test_what_is_said_of_digits() -> None:
+    cells = pd.read_csv(ROOT / "results" / "digits_depth" / "tables" / "cells.csv")
+    text = (ROOT / "README.md").read_text().replace("\n", " ")
+
+    def ends(protocol: str, rule: str | None = None) -> str:
+        here = cells[(cells["protocol"] == protocol) & ((cells["points.train"] == rule) | (rule is None))]["spearman"]
+        return f"{here.min():.2f} to {here.max():.2f}"
+
+    assert f"{ends('warm')} against further training of networks that had not converged" in text
+    assert f"{ends('certified')} against certified minima" in text
+    assert f"random rows at {ends('certified', 'random')} at every depth" in text
+    assert f"the largest step, at {ends('certified', 'highest_loss')}" in text
+    trials_table = pd.read_csv(ROOT / "results" / "digits_depth" / "tables" / "trials.csv")
+    warm = trials_table[trials_table["protocol"] == "warm"]
+    assert f"In {warm['flags'].str.contains('drift').sum()} of the {len(warm)} unconverged trials" in text
+    used, rows = (int(cells.loc[cells["protocol"] == "certified", name].sum()) for name in ("rows_used", "rows_total"))
+    assert used == rows
+    own = trials_table[trials_table["protocol"] == "certified"]
+    assert f"All {int(own['removals'].sum()):,} certified removals" in text
+    assert f"{int(own['another_basin'].sum())} of them landed in another basin" in text
 
 
 def test_slopes_of_estimators_side_by_side() -> None:
