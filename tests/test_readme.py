@@ -186,6 +186,27 @@ def test_every_known_defect_is_told_with_its_verdict() -> None:
         assert f"| {case['package']} {case['version']} | {case['claim']} | {case['verdict']} |" in text
 
 
+RETRIEVED = (50, 100, 200, 500)
+
+
+def recalls(most: int = 10) -> str:
+    """R@m by features (rows) and rows retrieved (columns), against predicted (exact) and actual rankings, beside chance."""
+    table = pd.read_csv(ROOT / "results" / "knn_recall" / "tables" / "recall.csv")
+    table = table[table["m"] == most].set_index(["name", "features", "k"])
+    lines = [["neighbours by", *(f"k = {k}" for k in RETRIEVED)], ["---"] * (len(RETRIEVED) + 1)]
+    for layer in ("input", "layer1", "output"):
+        for name, words in (("exact", "predicted"), ("certified", "actual")):
+            found = [table.loc[(name, layer, k)] for k in RETRIEVED]
+            shown = [f"{row['recall']:.2f} [{row['recall_low']:.2f}, {row['recall_high']:.2f}]" for row in found]
+            lines.append([f"{layer}, {words}", *shown])
+    lines.append(["k random rows", *(f"{table.loc[('exact', 'input', k), 'chance']:.2f}" for k in RETRIEVED)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def test_the_table_of_recall_is_that_of_the_results() -> None:
+    assert recalls() in (ROOT / "README.md").read_text()
+
+
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: f"{table.experiment}, {table.metric}")
 def test_a_table_is_that_of_the_results(table: Table) -> None:
     assert table.text() in (ROOT / "README.md").read_text()
@@ -278,4 +299,4 @@ def test_few_rows_hold_the_error_of_the_quick_study() -> None:
 
 
 if __name__ == "__main__":
-    print("\n\n".join([*(table.text() for table in TABLES), audited()]))
+    print("\n\n".join([*(table.text() for table in TABLES), audited(), recalls()]))
