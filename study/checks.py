@@ -80,7 +80,7 @@ def check_size(settings: Settings, parameters: int) -> None:
     if parameters <= LARGEST_HESSIAN:
         return
     wrong = [(f"estimators.{e.name}", APPROXIMATE) for e in settings.estimators if e.kind in DENSE_ESTIMATORS]
-    if settings.points.removal == "perturb_input" and settings.points.direction == "influence":
+    if settings.points.moves_rows and settings.points.direction == "influence":
         wrong.append(("points.direction", 'use "random"'))
     wrong += [("training.polish = true", "leave it out: the network is then not certified")] * settings.training.polish
     wrong += [
@@ -131,7 +131,7 @@ def _check_test_points(points: Points, split: Split) -> None:
 
 def _check_direction(points: Points, split: Split) -> None:
     count = points.test_count(len(split.test_rows))
-    if points.removal == "perturb_input" and points.direction == "influence" and count > 1:
+    if points.moves_rows and points.direction == "influence" and count > 1:
         raise StudyError(
             f'points.direction = "influence": each of the {count} test points would move a row its own way; choose one test '
             'point, or direction = "random"'
@@ -140,11 +140,9 @@ def _check_direction(points: Points, split: Split) -> None:
 
 def parameter_names(model: Model) -> list[str] | None:
     """The names of the model's parameters in order, None for a user's factory."""
-    if model.is_factory:
+    if (known := layer_names(model)) is None:
         return None
-    hidden = range(1, model.depth + 1) if model.kind == "mlp" else ()
-    layers = [*(f"layer{number}" for number in hidden), "output"]
-    return [f"{layer}.{part}" for layer in layers for part in ("weight", "bias")]
+    return [f"{layer}.{part}" for layer in known[1:] for part in ("weight", "bias")]
 
 
 def parameter_sizes(model: Model, inputs: int, outputs: int) -> dict[str, int] | None:

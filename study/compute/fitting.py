@@ -52,10 +52,14 @@ def initial(problem: Problem) -> Job:
     return Job(problem, start[None], problem.weights)
 
 
+def restarted(job: Job) -> Job:
+    """The same networks before their training."""
+    return replace(job, theta=initial(job.problem).theta.expand(len(job.weights), -1))
+
+
 def scratch(jobs: Sequence[Job]) -> list[Tensor]:
-    """Every job's networks from the initialisation, wherever the job stands, through the spec's whole training and polish."""
-    fresh = [replace(job, theta=initial(job.problem).theta.expand(len(job.weights), -1)) for job in jobs]
-    ends = first_order(fresh, jobs[0].problem.settings.training.steps, FROM_SCRATCH)
+    """Every job's networks, as `initial` or `restarted`, through the spec's whole training, polish included."""
+    ends = first_order(jobs, jobs[0].problem.settings.training.steps, FROM_SCRATCH)
     return [
         polish(job.objective, end, job.weights).theta if job.problem.settings.training.polish else end
         for job, end in zip(jobs, ends, strict=True)

@@ -48,11 +48,6 @@ class Problem:
         """A text that is equal for problems whose networks, from equal starts and weights, train alike."""
         return self.settings.model_dump_json(include={"data", "model", "training", "seed"})
 
-    @property
-    def moves_rows(self) -> bool:
-        """Whether a row's "removal" is a move of its features."""
-        return self.settings.points.removal == "perturb_input"
-
     def in_double_precision(self) -> "Problem":
         """The same problem, trained in float64."""
         training = self.settings.training.model_copy(update={"dtype": "float64"})
@@ -65,7 +60,7 @@ class Problem:
         leaving keeps its weight.
         """
         points, n = self.settings.points, self.objective.rows
-        if self.moves_rows:
+        if points.moves_rows:
             return self.weights.expand(len(removed), -1)
         others = 1 / n if points.removal == "zero_weight" else 1 / (n - points.fraction)
         weights = torch.full((len(removed), n), others, dtype=torch.float64, device=self.weights.device)
@@ -174,7 +169,7 @@ class Fitted:
     def moves(self) -> Tensor | None:
         """δ_i [n, d] of every row where rows move instead of leaving: η times the signs of I_pert,loss, or random signs."""
         points, objective = self.problem.settings.points, self.problem.objective
-        if not self.problem.moves_rows:
+        if not points.moves_rows:
             return None
         if points.direction == "random":
             signs = perturbation.random_signs(len(objective.x), objective.x.shape[1], points.select_seed).to(self.theta)

@@ -174,13 +174,18 @@ class Points(Table):
     def _rules(self) -> "Points":
         if self.train != "all" and self.train_count is None:
             raise broken_rule(f'train_count is needed with train = "{self.train}"; say how many rows are removed')
-        if self.removal == "perturb_input" and self.fraction != 1:
+        if self.moves_rows and self.fraction != 1:
             raise broken_rule(
                 f'fraction = {self.fraction:g}: with removal = "perturb_input" no weight goes; use perturbation'
             )
         if not self.band[0] < self.band[1]:
             raise broken_rule(f"band = {show(self.band)}: the first quantile must be below the second")
         return self
+
+    @property
+    def moves_rows(self) -> bool:
+        """Whether a row's "removal" is a move of its features."""
+        return self.removal == "perturb_input"
 
     def test_count(self, held_out: int) -> int:
         """How many test points the rule chooses of so many held-out rows; quantiles that meet count twice."""
@@ -465,14 +470,13 @@ def _refuse_repeated_names(key: str, names: Iterable[str]) -> None:
         seen.add(name)
 
 
-def _refuse_intervention(estimator: Any, removal: str) -> None:
+def _refuse_intervention(estimator: Any, points: Points) -> None:
     """Some estimators know only of rows that leave, one only of rows that move."""
-    moves = removal == "perturb_input"
-    if isinstance(estimator, PerturbInput) and not moves:
+    if isinstance(estimator, PerturbInput) and not points.moves_rows:
         raise broken_rule(
-            f'estimators.{estimator.name}: removal = "{removal}" moves no row; write removal = "perturb_input" in [points]'
+            f'estimators.{estimator.name}: removal = "{points.removal}" moves no row; write removal = "perturb_input" in [points]'
         )
-    if isinstance(estimator, NewtonStep | Unrolled | Tracin) and moves:
+    if isinstance(estimator, NewtonStep | Unrolled | Tracin) and points.moves_rows:
         raise broken_rule(
             f'estimators.{estimator.name}: {estimator.kind} predicts removal only, not removal = "perturb_input"; use "exact", '
             '"cg" or "perturb_input"'
@@ -483,7 +487,7 @@ def _refuse_response(protocol: Any, settings: "Settings") -> None:
     """The Bregman responses know only of weights that change, and need something that keeps them near θ*."""
     if not isinstance(protocol, Pbrf | LinearisedPbrf):
         return
-    if settings.points.removal == "perturb_input":
+    if settings.points.moves_rows:
         raise broken_rule(f'protocols.{protocol.name}: removal = "perturb_input" has no such response; use "proximal"')
     if settings.training.weight_decay + protocol.damping == 0 or not (
         settings.training.decay_biases or protocol.damping
@@ -517,7 +521,7 @@ class Settings(Table):
         for estimator in self.estimators:
             if isinstance(estimator, Unrolled | Tracin | Kfac):
                 estimator.refuse(self.training)
-            _refuse_intervention(estimator, self.points.removal)
+            _refuse_intervention(estimator, self.points)
         for protocol in self.protocols:
             _refuse_response(protocol, self)
         return self

@@ -1,5 +1,7 @@
 """`cg`: conjugate gradients for every chosen test point at once."""
 
+from torch import Tensor
+
 from study.compute.estimators.prediction import Prediction
 from study.compute.estimators.through_tests import System
 from study.compute.problems import Fitted
@@ -15,18 +17,11 @@ def predict(fitted: Fitted, settings: Cg) -> Prediction:
     "negative_curvature"; "unconverged" where the residual, computed anew at the end, is above the tolerance.
     """
     system = System.of(fitted, settings.matrix, settings.parameters)
-    found = conjugate_gradients(
-        lambda directions, _: system.products(directions, settings.damping),
-        system.right,
-        settings.tolerance,
-        settings.max_iterations,
-    )
+
+    def product(directions: Tensor, _: Tensor) -> Tensor:
+        return system.products(directions, settings.damping)
+
+    found = conjugate_gradients(product, system.right, settings.tolerance, settings.max_iterations)
     if found.negative_curvature.any():
-        found = minimal_residuals(
-            lambda directions, _: system.products(directions, settings.damping),
-            system.right,
-            found,
-            settings.tolerance,
-            settings.max_iterations,
-        )
+        found = minimal_residuals(product, system.right, found, settings.tolerance, settings.max_iterations)
     return system.prediction(found.x, settings.damping, {**found.evidence()}, found.flags(settings.tolerance))

@@ -21,7 +21,7 @@ def predict(fitted: Fitted, settings: Tracin) -> Prediction:
     removed = torch.arange(problem.objective.rows, device=fitted.theta.device)
     directions = problem.removal_weights(removed) - problem.weights
     chosen = problem.network.positions(settings.parameters).to(fitted.theta.device)
-    theta = problem.network.initial(problem.settings.seed).to(fitted.theta.device)[None].clone()
+    theta = fitting.initial(problem).theta.clone()
     starts = {round(k * spec.steps / settings.checkpoints) + 1 for k in range(settings.checkpoints)}
     delta = torch.zeros(len(removed), len(fitted.target.x), dtype=theta.dtype, device=theta.device)
     products, total = torch.zeros_like(delta), 0.0

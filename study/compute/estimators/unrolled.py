@@ -38,7 +38,7 @@ def _run(fitted: Fitted, settings: Unrolled) -> tuple[Tensor, int, int]:
     if settings.origin == "base":
         return fitted.theta, settings.steps, fitting.ONWARDS
     trial = fitted.problem.settings
-    start = fitted.problem.network.initial(trial.seed).to(fitted.theta.device)
+    [start] = fitting.initial(fitted.problem).theta
     return start, trial.training.steps, fitting.FROM_SCRATCH
 
 

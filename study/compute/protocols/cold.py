@@ -12,7 +12,7 @@ from study.specs import Cold
 
 def retrain(jobs: Sequence[Job], settings: Cold) -> list[Retrained]:
     """The whole training of the spec again, polish included; the null therefore ends where the base did."""
-    ends = fitting.scratch(jobs)
+    ends = fitting.scratch([fitting.restarted(job) for job in jobs])
     return [
         Retrained(end, torch.full((len(end),), job.problem.settings.training.steps))
         for end, job in zip(ends, jobs, strict=True)

@@ -11,10 +11,8 @@ from study.compute.objective import Objective
 from study.compute.protocols.retrained import Retrained
 
 QUASI_NEWTON_STEPS = 20  # stragglers are rare: Newton finishes them alone while the stack stands still
-LARGE, PATIENT_STEPS = (
-    512,
-    200,
-)  # parameters from where one Hessian costs more than a hundred gradients, and the steps then
+LARGE = 512  # parameters from where one Hessian costs more than a hundred gradients
+PATIENT_STEPS = 200  # quasi-Newton steps then
 
 
 def leave_one_out(objective: Objective, start: Tensor, weights: Tensor, tolerance: float) -> Retrained:
