@@ -66,6 +66,11 @@ def fitted(folder: Path, changes: dict[str, Any] | None = None) -> Fitted:
     return Fitted(p, fitting.scratch([fitting.initial(p)])[0][0], p.target)
 
 
+def unpenalised(p: Problem) -> Problem:
+    """The same problem with no penalty in its objective."""
+    return replace(p, objective=replace(p.objective, decay=torch.zeros_like(p.objective.decay)))
+
+
 def write_csv(folder: Path, x: np.ndarray, y: np.ndarray, task: str = "classification") -> dict[str, Any]:
     """A user's data file; returns the keys that name it."""
     header = ",".join([*(f"x{column}" for column in range(x.shape[1])), "target"])

@@ -1,5 +1,7 @@
 """Estimators against closed forms, dense autograd and central differences in a row's weight."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -201,6 +203,22 @@ def test_damping_and_gauss_newton_say_how_far_they_are_from_the_exact_solution(t
     assert estimators.predict(fitted, Exact(damping=0.1)).evidence["distance_from_exact"] == pytest.approx(expected)
     assert estimators.predict(fitted, Exact()).evidence["distance_from_exact"] == 0
     assert estimators.predict(fitted, Ggn()).evidence["distance_from_exact"] > 1e-2
+
+
+@pytest.mark.parametrize("settings", [Exact, Ggn])
+@pytest.mark.parametrize("parameters", ["all", ["output.weight"]])
+def test_without_its_penalty_the_matrix_is_that_of_the_data_alone(tmp_path, settings, parameters):
+    """As published last-layer estimates have it; biases left free of the penalty lose nothing."""
+    fitted = cases.fitted(tmp_path, {**POLISHED, "training.decay_biases": False})
+    positions = fitted.problem.network.positions(parameters)
+    _, rows, tests = (part[..., positions] for part in dense(fitted))
+    hessian = dense(replace(fitted, problem=cases.unpenalised(fitted.problem)))[0]
+    if settings is Ggn:
+        hessian = fitted.gauss_newton - fitted.problem.objective.decay[0].diag()
+    matrix = hessian[positions][:, positions] + 0.05 * torch.eye(len(positions), dtype=torch.float64)
+    found = estimators.predict(fitted, settings(damping=0.05, penalty=False, parameters=parameters)).delta
+    expected = rows @ torch.linalg.solve(matrix, tests.T) / len(rows)
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-11 * expected.abs().max().item())
 
 
 def test_an_indefinite_hessian_is_flagged_until_damped(tmp_path):

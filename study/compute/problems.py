@@ -84,20 +84,21 @@ class Fitted:
         """∇²J(θ*), penalty included, [P, P]."""
         return self.problem.objective.hessian(self.theta[None], self.problem.weights)[0]
 
-    def spectrum(self, positions: Tensor, gauss_newton: bool = False) -> Spectrum:
+    def spectrum(self, positions: Tensor, gauss_newton: bool = False, penalty: bool = True) -> Spectrum:
         """Eigendecomposition of one of the two on the parameters at `positions`: computed once, for every damping."""
-        key = (gauss_newton, bytes(positions.numpy()))
+        key = (gauss_newton, penalty, bytes(positions.numpy()))
         if key not in self._spectra:
-            self._spectra[key] = Spectrum.of(self.matrix(positions, gauss_newton))
+            self._spectra[key] = Spectrum.of(self.matrix(positions, gauss_newton, penalty))
         return self._spectra[key]
 
-    def matrix(self, positions: Tensor, gauss_newton: bool = False) -> Tensor:
-        """One of the two on the parameters at `positions`, [p, p]; not a copy where these are all."""
+    def matrix(self, positions: Tensor, gauss_newton: bool = False, penalty: bool = True) -> Tensor:
+        """One of the two on the parameters at `positions`, [p, p], less diag λ without penalty; no copy where it is whole."""
         matrix, chosen = self.gauss_newton if gauss_newton else self.hessian, positions.to(self.theta.device)
-        return matrix if len(chosen) == len(matrix) else matrix[chosen][:, chosen]
+        matrix = matrix if len(chosen) == len(matrix) else matrix[chosen][:, chosen]
+        return matrix if penalty else matrix - self.problem.objective.decay[0, chosen].diag()
 
     @cached_property
-    def _spectra(self) -> dict[tuple[bool, bytes], Spectrum]:
+    def _spectra(self) -> dict[tuple[bool, bool, bytes], Spectrum]:
         return {}
 
     @cached_property

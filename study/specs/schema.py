@@ -213,20 +213,22 @@ def _own_kind(given: dict[str, Any]) -> str:
 
 
 class Exact(Table):
-    """`kind = "exact"`: the dense Hessian of the objective, penalty included, plus `damping`."""
+    """`kind = "exact"`: the dense Hessian of the objective plus `damping`; without the penalty's part on `penalty = false`."""
 
     kind: Literal["exact"] = "exact"
     name: Name = Field(default_factory=_own_kind)
     damping: NotNegative = 0.0
+    penalty: bool = True
     parameters: Parameters = "all"
 
 
 class Ggn(Table):
-    """`kind = "ggn"`: the dense Gauss-Newton matrix, penalty included, plus `damping`."""
+    """`kind = "ggn"`: the dense Gauss-Newton matrix plus `damping`; without the penalty's part on `penalty = false`."""
 
     kind: Literal["ggn"] = "ggn"
     name: Name = Field(default_factory=_own_kind)
     damping: NotNegative = 0.0
+    penalty: bool = True
     parameters: Parameters = "all"
 
 

@@ -15,7 +15,7 @@ FACTORED = 512  # parameters beyond which eigenvectors take far longer than a Ch
 
 
 def predict(fitted: Fitted, settings: Exact | Ggn | PerturbInput, gauss_newton: bool, pull: Tensor) -> Prediction:
-    """Δθ_i = −(M + δI)⁻¹ p_i on the chosen parameters, zero elsewhere; M is H, or its Gauss-Newton part.
+    """Δθ_i = −(M + δI)⁻¹ p_i on the chosen parameters, zero elsewhere; M is H, or its Gauss-Newton part, with or without diag λ.
 
     pull: p_i [n, P], the change of ∇J at θ* that the row's removal makes, Σ_j Δw_j ∇L(z_j).
 
@@ -24,18 +24,24 @@ def predict(fitted: Fitted, settings: Exact | Ggn | PerturbInput, gauss_newton: 
     decomposed, and solved for the test points: no eigenvalues then, and an estimate of the condition number.
     """
     positions = fitted.problem.network.positions(settings.parameters)
+    penalty = getattr(settings, "penalty", True)
     if len(positions) > FACTORED:
-        matrix = fitted.matrix(positions, gauss_newton).clone()
+        matrix = fitted.matrix(positions, gauss_newton, penalty).clone()
         matrix.diagonal().add_(settings.damping)
         factor, info = torch.linalg.cholesky_ex(matrix)
         if info == 0 and _well_conditioned(factor):
             return _by_factor(fitted, positions, settings.damping, matrix, factor, pull)
-    return _by_spectrum(fitted, positions, settings.damping, gauss_newton, pull)
+    matrix = fitted.matrix(positions, gauss_newton, penalty)
+    return _by_spectrum(
+        fitted, positions, settings.damping, matrix, fitted.spectrum(positions, gauss_newton, penalty), pull
+    )
 
 
-def _by_spectrum(fitted: Fitted, positions: Tensor, damping: float, gauss_newton: bool, pull: Tensor) -> Prediction:
-    spectrum = fitted.spectrum(positions, gauss_newton)
-    chosen, matrix, positions = positions, fitted.matrix(positions, gauss_newton), positions.to(fitted.theta.device)
+def _by_spectrum(
+    fitted: Fitted, positions: Tensor, damping: float, matrix: Tensor, spectrum: Spectrum, pull: Tensor
+) -> Prediction:
+    """spectrum: that of the matrix M at `positions`, without the damping."""
+    chosen, positions = positions, positions.to(fitted.theta.device)
     change, pull = torch.zeros_like(pull), pull[:, positions]
     solution = -spectrum.solve(pull, damping)
     change[:, positions] = solution
