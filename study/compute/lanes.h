@@ -15,14 +15,21 @@ SIMD double erf(double) noexcept; SIMD double log1p(double) noexcept; SIMD doubl
 }
 #endif
 
-constexpr int LANES = 64 / sizeof(SCALAR);
+#if defined(__AVX512F__)  // the processor's own vectors: wider ones are taken apart in memory, two to three times as slow
+#define VECTOR_BYTES 64
+#elif defined(__AVX__)
+#define VECTOR_BYTES 32
+#else
+#define VECTOR_BYTES 16
+#endif
+constexpr int LANES = VECTOR_BYTES / sizeof(SCALAR);
 constexpr int FIRST = DEPTH ? WIDTH : OUTPUTS;  // units of the first layer
 constexpr int PARAMETERS = DEPTH ? WIDTH * (INPUTS + BIAS) + (DEPTH - 1) * WIDTH * (WIDTH + BIAS) + OUTPUTS * (WIDTH + BIAS)
                                  : OUTPUTS * (INPUTS + BIAS);
 constexpr int largest(int a, int b) { return a > b ? a : b; }
 constexpr int UNITS = largest(largest(INPUTS, OUTPUTS), DEPTH ? WIDTH : 1);
 
-typedef SCALAR vec __attribute__((vector_size(64)));
+typedef SCALAR vec __attribute__((vector_size(VECTOR_BYTES)));
 
 static inline vec splat(SCALAR s) { vec v; for (int l = 0; l < LANES; ++l) v[l] = s; return v; }
 #define LANEWISE(name, f32, f64)                                                        \
