@@ -31,11 +31,12 @@ def job_of(fitted, rows=ROWS):
 
 @pytest.mark.parametrize("removal", ["zero_weight", "renormalise"])
 def test_on_softmax_regression_all_counterfactuals_are_one_and_the_linearisation_is_not(tmp_path, removal):
-    kinds = [{"kind": "stationary"}, {"kind": "cold"}, {"kind": "proximal", "damping": 0.0}, {"kind": "pbrf"},
+    kinds = [{"kind": "stationary"}, {"kind": "cold"}, {"kind": "warm", "steps": 200},
+             {"kind": "proximal", "damping": 0.0}, {"kind": "pbrf"},
              {"kind": "linearised_pbrf"}]  # fmt: skip
     record = cases.record(tmp_path, {**LINEAR, **FEW, "points.removal": removal, "protocols": kinds})
     expected = record.arrays["actual/stationary"]
-    for kind in ("cold", "proximal", "pbrf"):
+    for kind in ("cold", "warm", "proximal", "pbrf"):
         if (kind, removal) == ("pbrf", "renormalise"):
             continue  # its δ does not grow with the weights, the penalty of the others does in effect
         np.testing.assert_allclose(record.arrays[f"actual/{kind}"], expected, rtol=0, atol=1e-8)
@@ -74,6 +75,40 @@ def test_a_proximal_minimum_is_one_of_its_definition(tmp_path, changes):
         assert torch.func.grad(whole)(theta).norm() < 1e-9
         assert torch.linalg.eigvalsh(torch.func.hessian(whole)(theta))[0] > 0
     assert (end.theta[0] - fitted.theta).norm() > 1e-3  # the base had not converged, so its null moves
+
+
+def test_first_order_training_to_stationarity_is_there_too(tmp_path):
+    """`warm` and `cold` by plain gradient steps that do converge."""
+    changes = {**LINEAR, **FEW, "training.polish": False, "training.weight_decay": 0.1, "training.optimizer": "sgd",
+               "training.learning_rate": 0.1, "training.steps": 6000}  # fmt: skip
+    kinds = [{"kind": "stationary"}, {"kind": "warm", "steps": 6000}, {"kind": "cold"}, {"kind": "pbrf"}]
+    record = cases.record(tmp_path, {**changes, "protocols": kinds})
+    for kind in ("warm", "cold", "pbrf"):
+        expected = record.arrays["actual/stationary"]
+        np.testing.assert_allclose(record.arrays[f"actual/{kind}"], expected, rtol=0, atol=1e-8)
+    assert np.abs(expected).max() > 1e-4
+
+
+@pytest.mark.parametrize("removal", ["zero_weight", "renormalise"])
+@pytest.mark.parametrize("changes", [UNCONVERGED, REGRESSION, {**UNCONVERGED, "model.depth": 2}])
+def test_without_the_gradient_the_null_stays_and_the_minimum_is_one_of_its_definition(tmp_path, changes, removal):
+    fitted = cases.fitted(tmp_path, {**changes, "points.removal": removal})
+    job = job_of(fitted)
+    [end] = protocols.retrain([job], Proximal(damping=0.05, subtract_gradient=True))
+    own = [cases.plain_value(fitted.problem.objective, job.weights, b) for b in range(len(job.weights))]
+    slope = torch.func.grad(own[0])(fitted.theta)
+    assert slope.norm() > 1e-3
+    torch.testing.assert_close(end.theta[0], fitted.theta, rtol=0, atol=1e-12)
+    for b, theta in enumerate(end.theta):
+
+        def whole(p, b=b):
+            return own[b](p) - slope @ p + 0.025 * (p - fitted.theta).square().sum()
+
+        assert torch.func.grad(whole)(theta).norm() < 1e-9
+        assert torch.linalg.eigvalsh(torch.func.hessian(whole)(theta))[0] > 0
+    value = end.objective.value(end.theta, job.weights) - end.objective.value(fitted.theta.expand(4, -1), job.weights)
+    expected = [whole(theta, b) - whole(fitted.theta, b) for b, theta in enumerate(end.theta)]
+    torch.testing.assert_close(value, torch.stack(expected), rtol=1e-8, atol=1e-12)
 
 
 @pytest.mark.parametrize("changes", [UNCONVERGED, REGRESSION, {**UNCONVERGED, "model.depth": 2}])
@@ -171,6 +206,10 @@ def test_soft_targets_have_the_cross_entropy_of_torch():
         ({"training.decay_biases": False, "protocols": [{"kind": "linearised_pbrf"}]}, "nothing keeps it near"),
         ({"points.removal": "perturb_input", "protocols": [{"kind": "pbrf"}]}, 'has no such response; use "proximal"'),
         ({"protocols": [{"kind": "proximal", "damping": -1.0}]}, "must be"),
+        (
+            {"training.decay_biases": False, "protocols": [{"kind": "proximal", "damping": 0.0, "subtract_gradient": True}]},
+            "nothing keeps it near",
+        ),
     ],
 )
 def test_what_has_no_minimum_or_meaning_is_refused(tmp_path, changes, message):

@@ -74,6 +74,14 @@ class Objective:
         )
         return replace(self, decay=total[None], centre=mean)
 
+    def tilted(self, slope: Tensor) -> "Objective":
+        """The same objective with −gᵀθ added, but for a constant, for g = `slope` [P]; every λ_p must be above 0.
+
+        λ_p/2 (θ_p − c_p)² − g_p θ_p is λ_p/2 (θ_p − c_p − g_p/λ_p)² and a constant.
+        """
+        moved = slope / self.decay[0]
+        return replace(self, centre=moved if self.centre is None else self.centre + moved)
+
     def batch(self, rows: Tensor) -> "Objective":
         """The same objective on rows [B, m] of each network's data."""
         x, y = (

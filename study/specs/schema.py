@@ -411,12 +411,15 @@ class Stationary(Table):
 
 
 class Proximal(Table):
-    """`kind = "proximal"`: leave-one-out minima with (`damping`/2)‖θ − θ*‖² added, with a certificate."""
+    """`kind = "proximal"`: leave-one-out minima with (`damping`/2)‖θ − θ*‖² added, with a certificate; `subtract_gradient`
+    also adds −∇J(θ*)ᵀθ, so that the null stays at θ*.
+    """
 
     kind: Literal["proximal"] = "proximal"
     name: Name = Field(default_factory=_own_kind)
     damping: NotNegative = 1e-3
     tolerance: Positive = 1e-9
+    subtract_gradient: bool = False
 
 
 class Pbrf(Table):
@@ -486,10 +489,13 @@ def _refuse_intervention(estimator: Any, points: Points) -> None:
 
 
 def _refuse_response(protocol: Any, settings: "Settings") -> None:
-    """The Bregman responses know only of weights that change, and need something that keeps them near θ*."""
-    if not isinstance(protocol, Pbrf | LinearisedPbrf):
+    """The Bregman responses know only of weights that change, and need something that keeps them near θ*; so does a proximal
+    objective whose gradient at θ* is taken away.
+    """
+    tilted = isinstance(protocol, Proximal) and protocol.subtract_gradient
+    if not tilted and not isinstance(protocol, Pbrf | LinearisedPbrf):
         return
-    if settings.points.moves_rows:
+    if not tilted and settings.points.moves_rows:
         raise broken_rule(f'protocols.{protocol.name}: removal = "perturb_input" has no such response; use "proximal"')
     if settings.training.weight_decay + protocol.damping == 0 or not (
         settings.training.decay_biases or protocol.damping
