@@ -30,6 +30,8 @@ def check(settings: Settings, dataset: Dataset, split: Split) -> None:
     _check_count(settings.points, rows)
     _check_test_points(settings.points, split)
     _check_direction(settings.points, split)
+    if settings.points.grouped:
+        _check_groups(settings.points, dataset, split)
     for estimator in settings.estimators:
         if isinstance(size := getattr(estimator, "batch_size", None), int) and size > rows:
             raise StudyError(f"estimators.{estimator.name}.batch_size = {size}: there are only {rows} training rows")
@@ -40,6 +42,9 @@ def check(settings: Settings, dataset: Dataset, split: Split) -> None:
         _check_parameters(f"estimators.{estimator.name}.parameters", estimator.parameters, settings.model)
         if sizes is not None:
             check_rank(estimator, _chosen_size(estimator.parameters, sizes))
+    for protocol in settings.protocols:
+        chosen = getattr(protocol, "parameters", "all")
+        _check_parameters(f"protocols.{protocol.name}.parameters", chosen, settings.model)
     if sizes is not None:
         check_size(settings, sum(sizes.values()))
     _check_features(settings)
@@ -55,7 +60,8 @@ def _check_features(settings: Settings) -> None:
 def check_layers(settings: Settings, known: list[str]) -> None:
     """Refuses a layer that the network does not have, naming those that it has."""
     asked = [("neighbours.features", name) for name in (settings.neighbours.features if settings.neighbours else [])]
-    asked += [("points.features", settings.points.features)] * settings.by_distance
+    near = settings.points.grouped and settings.points.group == "nearest"
+    asked += [("points.features", settings.points.features)] * (settings.by_distance or near)
     for path, name in asked:
         if name not in known:
             raise StudyError(f"{path}: the network has no layer {show(name)}; it has: {listed(known)}")
@@ -136,6 +142,26 @@ def _check_direction(points: Points, split: Split) -> None:
             f'points.direction = "influence": each of the {count} test points would move a row its own way; choose one test '
             'point, or direction = "random"'
         )
+
+
+def _check_groups(points: Points, dataset: Dataset, split: Split) -> None:
+    size, rows = points.group_size, len(split.train_rows)
+    place = f"points.group_size = {size}"
+    if size >= rows:
+        raise StudyError(f"{place}: there are only {rows} training rows, and some must be left")
+    count = points.test_count(len(split.test_rows))
+    if points.group == "influence" and count > 1:
+        raise StudyError(
+            f'{place}, group = "influence": each of the {count} test points ranks the rows its own way; choose one test point, '
+            "or another group"
+        )
+    if points.group != "same_class":
+        return
+    if dataset.task == "regression":
+        raise StudyError(f'{place}, group = "same_class": {dataset.name} is a regression and has no classes')
+    fewest = int(np.unique(split.y_train, return_counts=True)[1].min())
+    if size > fewest:
+        raise StudyError(f'{place}, group = "same_class": one of the classes has only {fewest} training rows')
 
 
 def parameter_names(model: Model) -> list[str] | None:

@@ -34,8 +34,8 @@ class Sizes:
 
 
 def networks(settings: Settings, sizes: Sizes) -> int:
-    """Networks that one trial trains: its base, and a null and R removals per protocol."""
-    return 1 + len(settings.protocols) * (sizes.removals + 1)
+    """Networks that one trial trains: its base, and a null and R removals per protocol and replica."""
+    return 1 + sum(getattr(protocol, "count", 1) for protocol in settings.protocols) * (sizes.removals + 1)
 
 
 def lanes(settings: Settings) -> int:
@@ -65,10 +65,11 @@ def seconds(settings: Settings, sizes: Sizes) -> float:
     if training.polish:
         total += 20 * hessian
     for protocol in settings.protocols:
-        if protocol.kind == "warm":
+        if protocol.kind in ("warm", "horizon"):  # each as if alone: a path of horizons costs little more than its last
             total += stack * (protocol.steps * step + hessian)
-        elif protocol.kind == "cold":
-            total += stack * (training.steps * step + (20 * hessian if training.polish else hessian))
+        elif protocol.kind in ("cold", "cold_seeds"):
+            replica = stack * (training.steps * step + (20 * hessian if training.polish else hessian))
+            total += getattr(protocol, "count", 1) * replica
         else:
             total += stack * (EVALUATIONS * parameters * sizes.rows + HESSIANS * hessian)
     return total + sum(_estimate(estimator, settings, sizes, hessian) for estimator in settings.estimators)
@@ -93,7 +94,10 @@ def _estimate(estimator: Estimators, settings: Settings, sizes: Sizes, hessian: 
 
 def record_bytes(settings: Settings, sizes: Sizes) -> int:
     """Size of one trial's record. Row numbers and flags compress well, floating point does not."""
-    predicted = len(settings.estimators) * sizes.rows * (2 * sizes.test_points + 1)
+    told = sizes.rows if settings.predicts_all(sizes.rows, sizes.test_points) else sizes.removals
+    predicted = len(settings.estimators) * told * (2 * sizes.test_points + 1)
     actual = len(settings.protocols) * sizes.removals * (3 * sizes.test_points + 4)
+    replicas = sum(protocol.count + 1 for protocol in settings.protocols if protocol.kind == "cold_seeds")
+    actual += replicas * sizes.removals * sizes.test_points
     neighbours = 2 * len(settings.feature_layers) * sizes.rows * sizes.test_points
     return 9_000 + neighbours + 8 * (predicted + actual + sizes.parameters(settings)) + 10 * sizes.rows

@@ -16,10 +16,12 @@ NUMBERS_VERSION = 2
 LATER_KEYS: dict[str, object] = {
     "points.fraction": 1.0, "points.perturbation": 0.1, "points.direction": "influence", "points.features": "input",
     "neighbours": None, "estimators.exact.penalty": True, "estimators.ggn.penalty": True,
+    "points.group_size": 1, "points.group": "random", "points.scrambled": False, "training.initial_scale": 1.0,
+    "protocols.warm.parameters": "all", "protocols.cold.paired": True,
     "protocols.proximal.subtract_gradient": False,
 }  # fmt: skip
 
-PER_NETWORK = ("learning_rate", "weight_decay", "polish")  # may differ along a stack
+PER_NETWORK = ("learning_rate", "weight_decay", "polish", "initial_scale")  # may differ along a stack
 
 
 def content(settings: Settings, folder: str, known: dict[str, str]) -> dict[str, str]:
@@ -77,7 +79,7 @@ def family_of(settings: Settings, folder: str) -> str:
     """A text that is equal for trials whose networks can share one stack: data, rows, model, target, training.
 
     Free to differ are the seed, which rows are held out, the points, estimators and protocols, and of the training
-    what a stack holds per network: learning rate, weight decay, polish.
+    what a stack holds per network: learning rate, weight decay, polish, where it starts.
     """
     tables = canonical(settings, content(settings, folder, {}))
     dataset = data.load(settings.data, folder)

@@ -31,12 +31,12 @@ def job_of(fitted, rows=ROWS):
 
 @pytest.mark.parametrize("removal", ["zero_weight", "renormalise"])
 def test_on_softmax_regression_all_counterfactuals_are_one_and_the_linearisation_is_not(tmp_path, removal):
-    kinds = [{"kind": "stationary"}, {"kind": "cold"}, {"kind": "warm", "steps": 200},
-             {"kind": "proximal", "damping": 0.0}, {"kind": "pbrf"},
+    kinds = [{"kind": "stationary"}, {"kind": "cold"}, {"kind": "cold", "name": "unpaired", "paired": False},
+             {"kind": "warm", "steps": 200}, {"kind": "proximal", "damping": 0.0}, {"kind": "pbrf"},
              {"kind": "linearised_pbrf"}]  # fmt: skip
     record = cases.record(tmp_path, {**LINEAR, **FEW, "points.removal": removal, "protocols": kinds})
     expected = record.arrays["actual/stationary"]
-    for kind in ("cold", "warm", "proximal", "pbrf"):
+    for kind in ("cold", "unpaired", "warm", "proximal", "pbrf"):
         if (kind, removal) == ("pbrf", "renormalise"):
             continue  # its δ does not grow with the weights, the penalty of the others does in effect
         np.testing.assert_allclose(record.arrays[f"actual/{kind}"], expected, rtol=0, atol=1e-8)

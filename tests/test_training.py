@@ -9,6 +9,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau, StepL
 from study.compute import batches, fitting, training
 from study.compute.problems import problem
 from study.specs import Training
+from study.trials import family
 from tests import cases
 
 STEPS = 40
@@ -101,6 +102,33 @@ def test_the_specs_learning_rate_and_decay_reach_the_optimiser_in_float64(tmp_pa
     case = cases.Stack(cases.replace(p.objective, decay=decay), start, p.weights, p.target)
     expected, _ = by_hand(case, stack_of(case, rates=torch.tensor([[0.1]], dtype=torch.float64)), 0, Training())
     torch.testing.assert_close(found[0], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_the_initial_scale_multiplies_where_a_network_starts(tmp_path):
+    trials = cases.trials(tmp_path, {"training.optimizer": "adam"}, {"training.initial_scale": [1.0, 0.25], "seed": [0, 4]})
+    for trial in trials:
+        p = problem(trial)
+        expected = p.settings.training.initial_scale * p.network.initial(p.settings.seed)
+        job = fitting.initial(p)
+        assert torch.equal(job.theta[0], expected)
+        again = fitting.restarted(fitting.Job(p, torch.zeros_like(job.theta), p.weights))
+        assert torch.equal(again.theta[0], expected)
+        [other] = fitting.restarted(job, [9]).theta
+        assert torch.equal(other, p.settings.training.initial_scale * p.network.initial(9))
+    assert len({family(trial) for trial in trials}) == 1  # one stack
+    together = fitting.scratch([fitting.initial(problem(trial)) for trial in trials])
+    for trial, theta in zip(trials, together, strict=True):
+        assert torch.equal(fitting.scratch([fitting.initial(problem(trial))])[0], theta)
+
+
+def test_a_run_passes_where_shorter_ones_end():
+    case = cases.stack(networks=5)
+    settings = Training(optimizer="adam", batch_size=4, schedule="plateau", patience=2)
+    stack = stack_of(case)
+    found = training.course(stack, case.theta, settings, [0, 1, 9, 20], stage=1)
+    for steps, passed in zip([0, 1, 9, 20], found, strict=True):
+        assert torch.equal(passed, training.train(stack, case.theta, settings, steps, stage=1))
+    assert torch.equal(found[0], case.theta)
 
 
 def test_a_removed_row_keeps_its_place_in_a_batch():
@@ -218,13 +246,13 @@ def test_networks_that_trials_share_are_trained_once(tmp_path, monkeypatch):
         start = p.network.initial(p.settings.seed)
         jobs.append(fitting.Job(p, start.expand(len(weights), -1), weights))
     alone = [fitting.first_order([job], 20, fitting.ONWARDS)[0] for job in jobs]
-    sizes, train = [], training.train
+    sizes, course = [], training.course
 
     def counted(stack, *arguments):
         sizes.append(len(stack.seeds))
-        return train(stack, *arguments)
+        return course(stack, *arguments)
 
-    monkeypatch.setattr(training, "train", counted)
+    monkeypatch.setattr(training, "course", counted)
     together = fitting.first_order(jobs, 20, fitting.ONWARDS)
     assert sizes == [6]  # null, 3, 8 and 11 of the first seed, null and 8 of the second
     for own, shared in zip(alone, together, strict=True):

@@ -37,6 +37,10 @@ def question(trial: Trial, record: Record) -> Question:
     exact = _exact(settings, trial.key)
     damping = settings.training.weight_decay + exact.damping
     problem = _problem(trial, record, damping, record.header["base"]["largest_eigenvalue"] + exact.damping)
+    if "predicted_rows" in record.arrays:
+        raise StudyError(
+            f"trial {trial.key[:12]}: its record holds predictions of the removed rows only; choose fewer test points or rows"
+        )
     flags = record.header["estimators"][exact.name]["flags"]
     name = f"{settings.data.name}, {len(problem['theta']):,} parameters"
     cell = f"{name}, indefinite" if "indefinite" in flags else name
@@ -92,6 +96,7 @@ def _refuse(settings: Settings, key: str) -> None:
         != "zero_weight",
         f"points.fraction = {settings.points.fraction:g}; audited is removal of the whole row": settings.points.fraction
         != 1,
+        f"points.group_size = {settings.points.group_size}; audited is removal of single rows": settings.points.grouped,
         "training.decay_biases = false; packages damp all parameters alike": not settings.training.decay_biases,
     }
     for reason, holds in wrong.items():

@@ -1,5 +1,6 @@
 """The evidence that a retrained network is what it claims to be; the same for every protocol."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -53,6 +54,15 @@ def certify(objective: Objective, theta: Tensor, weights: Tensor, target: Target
     another = (far | (excess > SEGMENT_TOLERANCE)) & (torch.arange(len(theta), device=theta.device) > 0)
     found = (norm, is_definite, shift, delta_error, certified, excess, another)
     return Certificate(*(tensor.cpu().numpy() for tensor in found))
+
+
+def worst(found: Sequence[Certificate]) -> Certificate:
+    """Network by network the worst of several replicas: the largest number, NaN before all; certified only where all are."""
+    if len(found) == 1:
+        return found[0]
+    parts = [np.stack([getattr(one, field.name) for one in found]) for field in fields(Certificate)]
+    held = [field.name in ("positive_definite", "certified") for field in fields(Certificate)]
+    return Certificate(*(np.all(part, 0) if all_of else part.max(0) for part, all_of in zip(parts, held, strict=True)))
 
 
 def _curvature(objective: Objective, theta: Tensor, weights: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:

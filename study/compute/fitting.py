@@ -23,13 +23,15 @@ NEWTON_STEPS = 200
 class Job:
     """Networks of one problem that differ in their weights [B, n], starting from theta [B, P] (float64).
 
-    x: rows [B, n, d] of their own, where the networks differ in these.
+    x: rows [B, n, d] of their own, where the networks differ in these. seeds: B of them, of initialisation and batch order,
+    where the networks do not all have the problem's.
     """
 
     problem: Problem
     theta: Tensor
     weights: Tensor
     x: Tensor | None = None
+    seeds: list[int] | None = None
 
     @property
     def objective(self) -> Objective:
@@ -39,22 +41,35 @@ class Job:
 
 def first_order(jobs: Sequence[Job], steps: int, stage: int) -> list[Tensor]:
     """Train all jobs' networks as one stack for `steps` steps in their spec's dtype; float64 results [B, P] per job."""
+    return [ends[0] for ends in course(jobs, [steps], stage)]
+
+
+def course(jobs: Sequence[Job], marks: Sequence[int], stage: int, parameters: str | list[str] = "all") -> list[Tensor]:
+    """The same after each of `marks` steps of one run, ascending: [K, B, P] per job. Only `parameters` move."""
     results: dict[int, Tensor] = {}
     for group in _groups(jobs):
-        ends = _train([jobs[k] for k in group], steps, stage)
+        ends = _train([jobs[k] for k in group], marks, stage, parameters)
         results.update(zip(group, ends, strict=True))
     return [results[k] for k in range(len(jobs))]
 
 
 def initial(problem: Problem) -> Job:
     """The base network before its training: at its seed's initialisation, with the base weights."""
-    start = problem.network.initial(problem.settings.seed).to(problem.weights.device)
-    return Job(problem, start[None], problem.weights)
+    return Job(problem, _start(problem, problem.settings.seed)[None], problem.weights)
 
 
-def restarted(job: Job) -> Job:
-    """The same networks before their training."""
-    return replace(job, theta=initial(job.problem).theta.expand(len(job.weights), -1))
+def restarted(job: Job, seeds: Sequence[int] | None = None) -> Job:
+    """The same networks before their training, all with the problem's own seed, or each with one of `seeds`."""
+    if seeds is None:
+        return replace(job, theta=initial(job.problem).theta.expand(len(job.weights), -1))
+    starts = {seed: _start(job.problem, seed) for seed in dict.fromkeys(seeds)}
+    return replace(job, theta=torch.stack([starts[seed] for seed in seeds]), seeds=list(seeds))
+
+
+def _start(problem: Problem, seed: int) -> Tensor:
+    """A seed's initial parameters [P]."""
+    start = problem.network.initial(seed).to(problem.weights.device)
+    return problem.settings.training.initial_scale * start
 
 
 def scratch(jobs: Sequence[Job]) -> list[Tensor]:
@@ -83,7 +98,7 @@ def _groups(jobs: Sequence[Job]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _train(jobs: list[Job], steps: int, stage: int) -> list[Tensor]:
+def _train(jobs: list[Job], marks: Sequence[int], stage: int, parameters: str | list[str]) -> list[Tensor]:
     spec, sizes = jobs[0].problem.settings.training, [len(job.weights) for job in jobs]
     dtype, device = jobs[0].problem.training_dtype, jobs[0].weights.device
     rates = [
@@ -91,17 +106,31 @@ def _train(jobs: list[Job], steps: int, stage: int) -> list[Tensor]:
         for job, size in zip(jobs, sizes, strict=True)
     ]
     first, each = _distinct(jobs)
-    seeds = [job.problem.settings.seed for job, size in zip(jobs, sizes, strict=True) for _ in range(size)]
+    seeds = [seed for job in jobs for seed in _seeds(job)]
     chosen = torch.tensor(first, device=device)
     stack = training.Stack(
         objective=_stacked_objective(jobs).networks(chosen).to(dtype, device),
         weights=torch.cat([job.weights for job in jobs])[chosen].to(dtype),
         rates=torch.cat(rates).to(device=device, dtype=dtype)[chosen],
         seeds=[seeds[k] for k in first],
+        fixed=_fixed(jobs[0].problem, parameters),
     )
     theta = torch.cat([job.theta for job in jobs])[chosen].to(dtype)
-    ends = training.train(stack, theta, spec, steps, stage).to(torch.float64)
-    return list(ends[torch.tensor(each, device=device)].split(sizes))
+    ends = training.course(stack, theta, spec, marks, stage).to(torch.float64)
+    return list(ends[:, torch.tensor(each, device=device)].split(sizes, dim=1))
+
+
+def _seeds(job: Job) -> list[int]:
+    return [job.problem.settings.seed] * len(job.weights) if job.seeds is None else job.seeds
+
+
+def _fixed(problem: Problem, parameters: str | list[str]) -> Tensor | None:
+    """Positions of all other parameters than those chosen, None where there are none."""
+    if parameters == "all":
+        return None
+    fixed = torch.ones(problem.network.parameters, dtype=torch.bool)
+    fixed[problem.network.positions(parameters)] = False
+    return fixed.nonzero()[:, 0].to(problem.weights.device)
 
 
 def _distinct(jobs: Sequence[Job]) -> tuple[list[int], list[int]]:
@@ -110,9 +139,9 @@ def _distinct(jobs: Sequence[Job]) -> tuple[list[int], list[int]]:
     first, each = list[int](), list[int]()
     for job in jobs:
         name = job.problem.training_identity.encode()
-        for b in range(len(job.weights)):
+        for b, seed in enumerate(_seeds(job)):
             own = [part[b].cpu().numpy().tobytes() for part in (job.theta, job.weights, job.x) if part is not None]
-            whole = hashlib.sha256(b"".join([name, *own])).digest()
+            whole = hashlib.sha256(b"".join([name, str(seed).encode(), *own])).digest()
             if whole not in places:
                 places[whole] = len(first)
                 first.append(len(each))

@@ -50,20 +50,30 @@ def of_base(fitted: Fitted, base: Certificate) -> list[str]:
 
 
 def of_protocol(fitted: Fitted, outcome: Retrained) -> list[str]:
-    """`drift`: the null moved further from θ*, where the predictions are made, than half of its removals moved from it."""
+    """`drift`: the null moved further from θ*, where the predictions are made, than half of its removals moved from it.
+
+    Not of replicas, which end elsewhere by design.
+    """
+    if outcome.replicas > 1:
+        return []
     null = outcome.theta[0]
     drifted = (null - fitted.theta).norm() > (outcome.theta[1:] - null).norm(dim=1).median()
     return ["drift"] if drifted else []
 
 
 def of_removals(kind: str, job: Job, outcome: Retrained, certificate: Certificate) -> np.ndarray:
-    """Reasons [R] for each removal: those of the network itself, and where the protocol promises it, of its certificate."""
+    """Reasons [R] for each removal: those of the network itself, and where the protocol promises it, of its certificate.
+
+    Of replicas those that hold for any.
+    """
     objective, weights, theta = job.objective, job.weights, outcome.theta
-    finite = torch.isfinite(theta).all(dim=1).cpu().numpy()
+    finite = [torch.isfinite(some).all(dim=1).cpu().numpy() for some in outcome.stacks]
+    constant = [known & collapsed(objective, some, weights) for known, some in zip(finite, outcome.stacks, strict=True)]
     reasons = {
-        "diverged": ~finite,
-        "collapsed": finite & collapsed(objective, theta, weights),
-        "another_basin": finite & certificate.another_basin,
+        "scrambled": np.full(len(weights), job.problem.settings.points.scrambled),
+        "diverged": ~np.all(finite, axis=0),
+        "collapsed": np.any(constant, axis=0),
+        "another_basin": np.all(finite, axis=0) & certificate.another_basin,
     }
     if kind == "stationary":
         reasons["no_minimum"] = no_minimum(objective, theta, weights)

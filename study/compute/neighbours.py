@@ -37,11 +37,15 @@ def rankings(p: Problem, theta: Tensor, test_positions: np.ndarray, layers: list
 def features(p: Problem, theta: Tensor, test_positions: np.ndarray, layer: str) -> tuple[np.ndarray, np.ndarray]:
     """Features of the training rows [n, f] and of the chosen test points [T, f] at θ*."""
     chosen = p.target.x[torch.as_tensor(test_positions, device=p.target.x.device)]
+    return layer_features(p, theta, p.objective.x, layer), layer_features(p, theta, chosen, layer)
+
+
+def layer_features(p: Problem, theta: Tensor, x: Tensor, layer: str) -> np.ndarray:
+    """What the network theta [P] makes of rows x [n, d] at a layer, [n, f]; StudyError on one that it lacks."""
     try:
-        train, test = (p.network.features(theta, x, layer).cpu().numpy() for x in (p.objective.x, chosen))
+        return p.network.features(theta, x, layer).cpu().numpy()
     except ValueError as error:
         raise StudyError(f"features: {error}") from None
-    return train, test
 
 
 def nearest(train: np.ndarray, test: np.ndarray, count: int) -> np.ndarray:

@@ -57,9 +57,14 @@ def _chosen(points: Points, losses: np.ndarray, predicted: np.ndarray) -> np.nda
         return generator.choice(n, size=count, replace=False)
     if points.train == "highest_loss":
         return np.argsort(-losses, kind="stable")[:count]
-    order = np.argsort(np.abs(predicted) if points.order == "absolute" else predicted, kind="stable")
+    order = descending(points, predicted)[::-1]
     if points.train == "highest_influence":
         return order[::-1][:count]
     if points.train == "lowest_influence":
         return order[:count]
     return generator.choice(order[points.band_slice(n)], size=count, replace=False)
+
+
+def descending(points: Points, predicted: np.ndarray) -> np.ndarray:
+    """Positions of the training rows by their influence [n] on one test point, the most influential first."""
+    return np.argsort(np.abs(predicted) if points.order == "absolute" else predicted, kind="stable")[::-1]

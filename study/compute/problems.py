@@ -54,17 +54,19 @@ class Problem:
         return replace(self, settings=self.settings.model_copy(update={"training": training}))
 
     def removal_weights(self, removed: Tensor) -> Tensor:
-        """Weights [R, n] with one row of `removed` [R] at zero: the others keep 1/n, or get 1/(n − 1) to renormalise.
+        """Weights [R, n] with one row of `removed` [R] at zero, or a group of them [R, m]: the others keep 1/n, or get 1/(n − m)
+        to renormalise.
 
-        Where a `fraction` f goes, it keeps (1 − f) times the weight of the others, 1/n or 1/(n − f). A row that moves instead of
-        leaving keeps its weight.
+        Where a `fraction` f goes, it keeps (1 − f) times the weight of the others, 1/n or 1/(n − f·m). A row that moves instead
+        of leaving keeps its weight.
         """
         points, n = self.settings.points, self.objective.rows
         if points.moves_rows:
             return self.weights.expand(len(removed), -1)
-        others = 1 / n if points.removal == "zero_weight" else 1 / (n - points.fraction)
+        groups = removed.reshape(len(removed), -1)
+        others = 1 / n if points.removal == "zero_weight" else 1 / (n - points.fraction * groups.shape[1])
         weights = torch.full((len(removed), n), others, dtype=torch.float64, device=self.weights.device)
-        weights[torch.arange(len(removed)), removed] = (1 - points.fraction) * others
+        weights[torch.arange(len(removed))[:, None], groups] = (1 - points.fraction) * others
         return weights
 
 
@@ -215,11 +217,16 @@ def check(trial: Trial) -> None:
     checks.check_size(built.settings, built.network.parameters)
     checks.check_layers(built.settings, built.network.layers)
     for estimator in built.settings.estimators:
-        try:
-            size = len(built.network.positions(estimator.parameters))
-        except ValueError as error:
-            raise StudyError(f"estimators.{estimator.name}.parameters: {error}") from None
-        checks.check_rank(estimator, size)
+        checks.check_rank(estimator, _size(built, f"estimators.{estimator.name}.parameters", estimator.parameters))
+    for protocol in built.settings.protocols:
+        _size(built, f"protocols.{protocol.name}.parameters", getattr(protocol, "parameters", "all"))
+
+
+def _size(built: Problem, path: str, parameters: str | list[str]) -> int:
+    try:
+        return len(built.network.positions(parameters))
+    except ValueError as error:
+        raise StudyError(f"{path}: {error}") from None
 
 
 def _check_outputs(kind: str, built: Network, x: Tensor, outputs: int) -> None:

@@ -1,6 +1,6 @@
 """Training a stack: the one loop behind the base networks, `warm` and `cold`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,12 +16,16 @@ CHUNK_BYTES = 400_000  # parameters of one chunk: optimiser state and gradients 
 
 @dataclass(frozen=True)
 class Stack:
-    """Networks trained together. objective: for the B networks; weights [B, n]; rates [B, 1] learning rates; seeds: B of them."""
+    """Networks trained together. objective: for the B networks; weights [B, n]; rates [B, 1] learning rates; seeds: B of them.
+
+    fixed: positions of the parameters that do not move, None where all do.
+    """
 
     objective: Objective
     weights: Tensor
     rates: Tensor
     seeds: list[int]
+    fixed: Tensor | None = None
 
     @classmethod
     def of_one(cls, problem: Problem) -> "Stack":
@@ -30,17 +34,24 @@ class Stack:
         return cls(problem.objective, problem.weights, rates, [problem.settings.seed])
 
     def part(self, chosen: slice) -> "Stack":
-        return Stack(self.objective.networks(chosen), self.weights[chosen], self.rates[chosen], self.seeds[chosen])
+        parts = (self.objective.networks(chosen), self.weights[chosen], self.rates[chosen], self.seeds[chosen])
+        return Stack(*parts, self.fixed)
 
 
 def train(stack: Stack, theta: Tensor, training: Training, steps: int, stage: int) -> Tensor:
-    """Train from theta [B, P] for `steps` steps (L-BFGS: at most) with fresh optimiser state; returns the end [B, P].
+    """Train from theta [B, P] for `steps` steps (L-BFGS: at most) with fresh optimiser state; returns the end [B, P]."""
+    return course(stack, theta, training, [steps], stage)[0]
 
-    The dtype is theta's. A network that diverges ends in NaN or infinity and touches no other; chunks keep it in cache.
+
+def course(stack: Stack, theta: Tensor, training: Training, marks: Sequence[int], stage: int) -> Tensor:
+    """Where one run from theta [B, P] stands after each of `marks` steps, ascending; [K, B, P] in theta's dtype.
+
+    A network that diverges ends in NaN or infinity and touches no other; chunks keep it in cache. The first steps of a run
+    do not depend on how many follow, but under a cosine schedule.
     """
     width = max(16, CHUNK_BYTES // (theta.shape[1] * theta.element_size()) // 16 * 16)
     parts = [slice(start, start + width) for start in range(0, len(theta), width)]
-    return torch.cat([_train(stack.part(part), theta[part].clone(), training, steps, stage) for part in parts])
+    return torch.cat([_course(stack.part(part), theta[part].clone(), training, marks, stage) for part in parts], dim=1)
 
 
 @dataclass(frozen=True)
@@ -72,6 +83,8 @@ def run(stack: Stack, theta: Tensor, training: Training, steps: int, stage: int)
             rows = next(order)
             objective, weights = stack.objective.batch(rows), of_batch(stack.weights, rows)
         loss, gradient = objective.gradient(theta, weights)
+        if stack.fixed is not None:
+            gradient.index_fill_(1, stack.fixed, 0.0)  # penalty included: no optimiser moves what never had a gradient
         rate = schedule.rate(number)
         yield Step(number, objective, weights, rows, gradient, rate, optimizer)
         optimizer.update(theta, gradient, rate, number)
@@ -84,9 +97,12 @@ def of_batch(weights: Tensor, rows: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _train(stack: Stack, theta: Tensor, training: Training, steps: int, stage: int) -> Tensor:
+def _course(stack: Stack, theta: Tensor, training: Training, marks: Sequence[int], stage: int) -> Tensor:
     if training.optimizer == "lbfgs":
-        return quasi_newton.minimise(stack.objective, theta, stack.weights, tolerance=0.0, iterations=steps).theta
-    for _ in run(stack, theta, training, steps, stage):
-        pass
-    return theta
+        ends = [quasi_newton.minimise(stack.objective, theta, stack.weights, 0.0, steps).theta for steps in marks]
+        return torch.stack(ends)
+    passed = []
+    for step in run(stack, theta, training, marks[-1], stage):
+        if step.number - 1 in marks:
+            passed.append(theta.clone())
+    return torch.stack([*passed, theta])

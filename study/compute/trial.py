@@ -14,7 +14,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from study.compute import certificates, estimators, fitting, flags, fused, neighbours, points, protocols, provenance
+from study.compute import (
+    certificates,
+    effects,
+    estimators,
+    fitting,
+    flags,
+    fused,
+    groups,
+    neighbours,
+    points,
+    protocols,
+    provenance,
+)
 from study.compute.certificates import Certificate
 from study.compute.curvature import extreme_eigenvalues, formed
 from study.compute.estimators.prediction import Prediction
@@ -32,7 +44,10 @@ ONE_AT_A_TIME = threading.Lock()
 
 @dataclass
 class Run:
-    """What is known of one trial so far."""
+    """What is known of one trial so far.
+
+    removed: positions of the rows that the rule chose [R]; groups: of those that leave with each, itself first [R, m].
+    """
 
     trial: Trial
     problem: Problem
@@ -43,6 +58,7 @@ class Run:
     neighbours: dict[str, np.ndarray]
     removed: np.ndarray
     selected: np.ndarray
+    groups: np.ndarray
     job: Job
 
     @cached_property
@@ -127,17 +143,18 @@ def _prepare(trial: Trial, p: Problem, theta: Tensor, shared: dict[str, Fitted])
     near = neighbours.rankings(p, theta, chosen, settings.feature_layers)
     places = near.get(settings.points.features)
     removed, selected = points.removals(settings.points, _losses(p, theta), ranking, places)
-    job = _job(fitted, torch.as_tensor(removed, device=theta.device))
-    return Run(trial, p, fitted, base, chosen, predictions, near, removed, selected, job)
+    together = groups.members(p, theta, removed, ranking)
+    job = _job(fitted, torch.as_tensor(groups.retrained_without(p, together), device=theta.device))
+    return Run(trial, p, fitted, base, chosen, predictions, near, removed, selected, together, job)
 
 
 def _job(fitted: Fitted, removed: Tensor) -> Job:
-    """The null and a network for every removed row, from θ*: without it, or with it moved."""
+    """The null and a network for every group of `removed` [R, m], from θ*: without its rows, or with its one row moved."""
     p, x = fitted.problem, None
     weights = torch.cat([p.weights, p.removal_weights(removed)])
     if fitted.moved is not None:
         x = p.objective.x.repeat(len(weights), 1, 1)
-        x[torch.arange(1, len(x)), removed] = fitted.moved[removed]
+        x[torch.arange(1, len(x)), removed[:, 0]] = fitted.moved[removed[:, 0]]
     return Job(p, fitted.theta.expand(len(weights), -1), weights, x)
 
 
@@ -158,21 +175,42 @@ def _losses(p: Problem, theta: Tensor, test: bool = False) -> np.ndarray:
 
 
 def _retrain(runs: list[Run]) -> list[dict[str, Retrained]]:
-    """Every protocol of every trial; trials with an equal protocol go through it as one stack, equal networks once."""
+    """Every protocol of every trial; trials with an equal protocol go through it as one stack, equal networks once.
+
+    Equal are also protocols that one run serves: it is then looked at several times.
+    """
     results: list[dict[str, Retrained]] = [{} for _ in runs]
     waiting: dict[str, list[tuple[int, Any]]] = {}
     for k, run in enumerate(runs):
         for protocol in run.problem.settings.protocols:
-            waiting.setdefault(protocol.model_dump_json(exclude={"name"}), []).append((k, protocol))
+            waiting.setdefault(protocols.alike(protocol), []).append((k, protocol))
     for group in waiting.values():
-        distinct = dict[str, Run]()
-        for k, _ in group:
-            distinct.setdefault(runs[k].networks, runs[k])
-        jobs = [run.job for run in distinct.values()]
-        outcomes = dict(zip(distinct, protocols.retrain(jobs, group[0][1]), strict=True))
+        outcomes = _once([(runs[k], protocol) for k, protocol in group])
         for k, protocol in group:
-            results[k][protocol.name] = outcomes[runs[k].networks]
+            results[k][protocol.name] = outcomes[runs[k].networks, _question(protocol)]
     return results
+
+
+def _once(asked: list[tuple[Run, Any]]) -> dict[tuple[str, str], Retrained]:
+    """Outcomes by networks and question: equal networks once, and those that are asked the same questions as one stack."""
+    jobs = {run.networks: run.job for run, _ in asked}
+    questions: dict[str, dict[str, Any]] = {}
+    for run, protocol in asked:
+        questions.setdefault(run.networks, {})[_question(protocol)] = protocol
+    stacks: dict[tuple[str, ...], list[str]] = {}
+    for networks, own in questions.items():
+        stacks.setdefault(tuple(sorted(own)), []).append(networks)
+    outcomes: dict[tuple[str, str], Retrained] = {}
+    for texts, members in stacks.items():
+        several = [questions[members[0]][text] for text in texts]
+        found = protocols.retrain_alike([jobs[networks] for networks in members], several)
+        for text, ends in zip(texts, found, strict=True):
+            outcomes |= {(networks, text): end for networks, end in zip(members, ends, strict=True)}
+    return outcomes
+
+
+def _question(protocol: Any) -> str:
+    return protocol.model_dump_json(exclude={"name"})
 
 
 def _certify(runs: list[Run], retrained: list[dict[str, Retrained]]) -> list[dict[str, Certificate]]:
@@ -187,7 +225,10 @@ def _certify(runs: list[Run], retrained: list[dict[str, Retrained]]) -> list[dic
             if key not in found:
                 objective = run.job.objective if outcome.objective is None else outcome.objective
                 weights = run.job.weights if outcome.weights is None else outcome.weights
-                found[key] = certificates.certify(objective, outcome.theta, weights, run.fitted.target, tolerance)
+                found[key] = certificates.worst([
+                    certificates.certify(objective, theta, weights, run.fitted.target, tolerance)
+                    for theta in outcome.stacks
+                ])  # fmt: skip
             results[-1][protocol.name] = found[key]
     return results
 
@@ -219,12 +260,15 @@ def _record(run: Run, retrained: dict[str, Retrained], certified: dict[str, Cert
         "train_losses": _losses(p, fitted.theta),
         "test_losses": _losses(p, fitted.theta, test=True)[run.test_positions],
         **{f"neighbours/{layer}": places for layer, places in run.neighbours.items()},
+        **_groups(run),
     }
     if fitted.moves is not None:
         arrays["moves"] = fitted.moves[torch.as_tensor(run.removed)].cpu().numpy()
     for settings in p.settings.estimators:
         prediction = run.predictions[settings.name]
         header["estimators"][settings.name] = {"kind": settings.kind, "flags": prediction.flags, **prediction.evidence}
+        if "predicted_rows" in arrays:
+            prediction = groups.predicted(p, prediction, run.groups)
         arrays |= _predicted(settings.name, fitted, prediction)
     for protocol in p.settings.protocols:
         outcome, certificate = retrained[protocol.name], certified[protocol.name]
@@ -233,10 +277,25 @@ def _record(run: Run, retrained: dict[str, Retrained], certified: dict[str, Cert
             "tolerance": _tolerance(protocol),
             "flags": flags.of_protocol(fitted, outcome),
             "seconds": round(outcome.seconds, 3),
+            **protocol.model_dump(include={"count", "paired"}),
         }
         arrays |= _actual(protocol.name, run, outcome, certificate)
         arrays[f"flag/{protocol.name}"] = flags.of_removals(protocol.kind, run.job, outcome, certificate)
     return Record(header, arrays)
+
+
+def _groups(run: Run) -> dict[str, np.ndarray]:
+    """predicted_rows [R]: the rows that predictions are of, where these are not all training rows; members [R, m]: the rows that
+    leave with each, itself first; retrained_rows [R]: whose removal stands at each place, where these are scrambled.
+    """
+    p, rows, found = run.problem, run.problem.split.train_rows, dict[str, np.ndarray]()
+    if not p.settings.predicts_all(len(rows), len(run.test_positions)):
+        found["predicted_rows"] = rows[run.removed]
+    if p.settings.points.grouped:
+        found["members"] = rows[run.groups]
+    if p.settings.points.scrambled:
+        found["retrained_rows"] = rows[groups.retrained_without(p, run.groups)[:, 0]]
+    return found
 
 
 def _base(run: Run) -> dict[str, Any]:
@@ -286,17 +345,8 @@ def _predicted(name: str, fitted: Fitted, prediction: Prediction) -> dict[str, n
 
 
 def _actual(name: str, run: Run, outcome: Retrained, certificate: Certificate) -> dict[str, np.ndarray]:
-    """Actual changes against the null and, raw, against the base; the null's own drift; certificates, the null's first."""
-    values = torch.cat([run.fitted.target.values(some) for some in outcome.theta.split(256)])
-    base, null = run.fitted.target.values(run.fitted.theta[None])[0], values[0]
-    moved = (outcome.theta[1:] - outcome.theta[:1]).norm(dim=1)
-    found = {
-        "actual": values[1:] - null,
-        "actual_raw": values[1:] - base,
-        "null": null - base,
-        "actual_norm": moved,
-        "null_norm": (outcome.theta[0] - run.fitted.theta).norm(),
-    }
+    """Actual changes and the null's own drift (see `effects`); certificates, the null's first."""
+    found = effects.measured(run.fitted, outcome)
     arrays = {f"{kind}/{name}": tensor.cpu().numpy() for kind, tensor in found.items()}
     arrays[f"certificate/{name}/iterations"] = outcome.iterations.numpy()
     return arrays | {f"certificate/{name}/{field}": values for field, values in certificate.arrays().items()}

@@ -78,7 +78,7 @@ def read(experiment: Experiment, store: Store) -> Readings:
 def block(trial: Trial, record: Record) -> Block:
     arrays, header = record.arrays, record.header
     estimators, protocols = list(header["estimators"]), list(header["protocols"])
-    rows = positions(arrays["train_rows"], arrays["removed_rows"])
+    rows = positions(predicted_rows(record), arrays["removed_rows"])
     predicted = np.stack([arrays[f"predicted/{name}"][rows].T for name in estimators])[:, None]
     actual = np.stack([arrays[f"actual/{name}"].T for name in protocols])[None]
     actual_raw = np.stack([arrays[f"actual_raw/{name}"].T for name in protocols])[None]
@@ -96,6 +96,11 @@ def positions(rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Where each of `wanted` stands in `rows` (distinct row numbers in any order)."""
     order = np.argsort(rows)
     return order[np.searchsorted(rows, wanted, sorter=order)]
+
+
+def predicted_rows(record: Record) -> np.ndarray:
+    """The rows that the record's predictions are of, in their order: all training rows, or only those removed."""
+    return record.arrays.get("predicted_rows", record.arrays["train_rows"])
 
 
 def trusted(record: Record, protocol: str) -> np.ndarray:

@@ -25,7 +25,7 @@ SPEAK_FOR_THEMSELVES = ("training.dtype", "training.optimizer", "model.activatio
 RULES = {"all": "all rows", "random": "random rows", "nearest": "nearest rows"}
 PROTOCOLS = {
     "warm": "Warm restart", "cold": "Cold restart", "stationary": "Certified", "proximal": "Proximal", "pbrf": "PBRF",
-    "linearised_pbrf": "Linearised PBRF",
+    "linearised_pbrf": "Linearised PBRF", "cold_seeds": "Cold restarts, mean", "horizon": "Further training",
 }  # fmt: skip
 METRICS = {"spearman": "Spearman", "pearson": "Pearson"}
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

@@ -37,6 +37,7 @@ DEFAULT_FILE_TARGET = {".csv": "target", ".npz": "y"}
 CERTIFYING = ("stationary", "proximal", "pbrf")  # kinds of protocol that promise a certified minimum
 INFLUENCE_RULES = ("highest_influence", "lowest_influence", "influence_band")
 NEAREST = "nearest"
+MOST_PREDICTIONS = 2_000_000  # numbers of predictions in one record from where only those of removed rows are kept
 PER_TEST_ROW = (*INFLUENCE_RULES, NEAREST)  # rules that choose for each test row by itself
 
 
@@ -102,7 +103,9 @@ class Model(Table):
 
 
 class Training(Table):
-    """`[training]`: how the objective (1/n) Σ L + (weight_decay/2)‖θ‖² is brought down."""
+    """`[training]`: how the objective (1/n) Σ L + (weight_decay/2)‖θ‖² is brought down, from `initial_scale` times torch's own
+    initial parameters.
+    """
 
     optimizer: Literal["adam", "sgd", "lbfgs"] = "adam"
     learning_rate: Positive = 1e-3
@@ -117,6 +120,7 @@ class Training(Table):
     decay_biases: bool = True
     polish: bool = False
     dtype: Literal["float32", "float64"] = "float64"
+    initial_scale: Positive = 1.0
 
     @model_validator(mode="after")
     def _rules(self) -> "Training":
@@ -153,6 +157,10 @@ class Points(Table):
     `zero_weight` and `renormalise` say what becomes of the other rows' weights; with a `fraction` below 1 only that part of the
     row's own weight goes. `perturb_input` removes nothing: the row stays
     and its scaled features move by `perturbation`, each up or down: as the test point's loss rises ("influence") or at random.
+
+    With a `group_size` m above 1, m - 1 others leave with every row that the rule chooses: drawn from all or from its class,
+    the nearest in `features`, or those next below it in influence. `select_seed` decides all draws. `scrambled`, the networks
+    without each of the rows stand in a random order, as they do in some published code.
     """
 
     train: Literal[
@@ -169,6 +177,9 @@ class Points(Table):
     fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     perturbation: Positive = 0.1
     direction: Literal["influence", "random"] = "influence"
+    group_size: Count = 1
+    group: Literal["random", "same_class", "nearest", "influence"] = "random"
+    scrambled: bool = False
 
     @model_validator(mode="after")
     def _rules(self) -> "Points":
@@ -178,6 +189,8 @@ class Points(Table):
             raise broken_rule(
                 f'fraction = {self.fraction:g}: with removal = "perturb_input" no weight goes; use perturbation'
             )
+        if self.moves_rows and self.grouped:
+            raise broken_rule(f'group_size = {self.group_size}: removal = "perturb_input" moves rows one by one; use 1')
         if not self.band[0] < self.band[1]:
             raise broken_rule(f"band = {show(self.band)}: the first quantile must be below the second")
         return self
@@ -186,6 +199,11 @@ class Points(Table):
     def moves_rows(self) -> bool:
         """Whether a row's "removal" is a move of its features."""
         return self.removal == "perturb_input"
+
+    @property
+    def grouped(self) -> bool:
+        """Whether other rows leave with each row that the rule chooses."""
+        return self.group_size > 1
 
     def test_count(self, held_out: int) -> int:
         """How many test points the rule chooses of so many held-out rows; quantiles that meet count twice."""
@@ -388,18 +406,59 @@ class PerturbInput(Table):
 
 
 class Warm(Table):
-    """`kind = "warm"`: `steps` further steps from the trained parameters, fresh optimiser state."""
+    """`kind = "warm"`: `steps` further steps from the trained parameters, fresh optimiser state; only `parameters` move."""
 
     kind: Literal["warm"] = "warm"
     name: Name = Field(default_factory=_own_kind)
     steps: Count = 7500
+    parameters: Parameters = "all"
+
+    def refuse(self, training: Training) -> None:
+        """Raises where the optimiser cannot keep some parameters fixed."""
+        if training.optimizer == "lbfgs" and self.parameters != "all":
+            raise broken_rule(
+                f'protocols.{self.name}: parameters = {show(self.parameters)}: optimizer = "lbfgs" moves all; use "adam" or "sgd"'
+            )
+
+
+class Horizon(Table):
+    """`kind = "horizon"`: as `warm`, to be swept over `steps`: trials of one network that differ in these share one run."""
+
+    kind: Literal["horizon"] = "horizon"
+    name: Name = Field(default_factory=_own_kind)
+    steps: Count = 1000
+    parameters: Parameters = "all"
+
+    def refuse(self, training: Training) -> None:
+        """Raises where the first steps depend on how many follow."""
+        if training.optimizer == "lbfgs":
+            raise broken_rule(
+                f'protocols.{self.name}: optimizer = "lbfgs" takes no steps that could be counted; use "adam" or "sgd"'
+            )
+        if training.schedule == "cosine":
+            raise broken_rule(
+                f'protocols.{self.name}: schedule = "cosine": its rates depend on the number of steps; use "constant", "step" or '
+                '"plateau"'
+            )
 
 
 class Cold(Table):
-    """`kind = "cold"`: from scratch with the same initialisation and batch order."""
+    """`kind = "cold"`: from scratch with the same initialisation and batch order; not `paired`, each network with its own."""
 
     kind: Literal["cold"] = "cold"
     name: Name = Field(default_factory=_own_kind)
+    paired: bool = True
+
+
+class ColdSeeds(Table):
+    """`kind = "cold_seeds"`: from scratch over `count` other initialisations and batch orders; not `paired`, null and removals
+    of each do not share these.
+    """
+
+    kind: Literal["cold_seeds"] = "cold_seeds"
+    name: Name = Field(default_factory=_own_kind)
+    count: Annotated[int, Field(ge=2, le=2**31 - 1)] = 10
+    paired: bool = True
 
 
 class Stationary(Table):
@@ -455,7 +514,7 @@ Estimators = (
     | Ekfac
 )
 Estimator = Annotated[Estimators, Field(discriminator="kind")]
-Protocols = Warm | Cold | Stationary | Proximal | Pbrf | LinearisedPbrf
+Protocols = Warm | Cold | Stationary | Proximal | Pbrf | LinearisedPbrf | ColdSeeds | Horizon
 Protocol = Annotated[Protocols, Field(discriminator="kind")]
 
 
@@ -485,6 +544,21 @@ def _refuse_intervention(estimator: Any, points: Points) -> None:
         raise broken_rule(
             f'estimators.{estimator.name}: {estimator.kind} predicts removal only, not removal = "perturb_input"; use "exact", '
             '"cg" or "perturb_input"'
+        )
+
+
+def _refuse_groups(settings: "Settings") -> None:
+    """A Newton step without rows is no sum over these, and neighbours are compared with single rows."""
+    for estimator in settings.estimators:
+        if isinstance(estimator, NewtonStep):
+            raise broken_rule(
+                f"estimators.{estimator.name}: newton_step predicts single removals only, not points.group_size = "
+                f'{settings.points.group_size}; use "exact" or another'
+            )
+    if settings.neighbours is not None:
+        raise broken_rule(
+            f"neighbours: they are compared with removals of single rows, not points.group_size = {settings.points.group_size}; "
+            "leave the table out"
         )
 
 
@@ -531,7 +605,11 @@ class Settings(Table):
                 estimator.refuse(self.training)
             _refuse_intervention(estimator, self.points)
         for protocol in self.protocols:
+            if isinstance(protocol, Warm | Horizon):
+                protocol.refuse(self.training)
             _refuse_response(protocol, self)
+        if self.points.grouped:
+            _refuse_groups(self)
         return self
 
     @property
@@ -544,6 +622,11 @@ class Settings(Table):
         """The layers in whose features training rows are ranked by their distance from the test points; none by default."""
         asked = [*(self.neighbours.features if self.neighbours else []), *[self.points.features] * self.by_distance]
         return list(dict.fromkeys(asked))
+
+    def predicts_all(self, rows: int, test_points: int) -> bool:
+        """Whether a record holds predictions for all training rows, or for what is removed alone: groups, or too many pairs."""
+        pairs = len(self.estimators) * rows * test_points
+        return not self.points.grouped and (pairs <= MOST_PREDICTIONS or self.neighbours is not None)
 
     @property
     def by_distance(self) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from study.evidence.figures.lines import Sweep, key
-from study.evidence.readings import Block, Readings, leading, positions
+from study.evidence.readings import Block, Readings, leading, positions, predicted_rows
 
 QUARTILES = (0.25, 0.5, 0.75)
 
@@ -82,7 +82,7 @@ def _pairs(block: Block, estimator: str, protocol: str) -> list[tuple[np.ndarray
 def _norms(block: Block, estimator: str, protocol: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     e, p = block.estimators.index(estimator), block.protocols.index(protocol)
     used, arrays = block.used[e, p].any(axis=0), block.record.arrays
-    rows = positions(arrays["train_rows"], arrays["removed_rows"])
+    rows = positions(predicted_rows(block.record), arrays["removed_rows"])
     predicted, actual = arrays[f"predicted_norm/{estimator}"][rows][used], arrays[f"actual_norm/{protocol}"][used]
     return predicted, actual, np.atleast_1d(arrays[f"null_norm/{protocol}"])
 

@@ -57,7 +57,7 @@ def draw_norms(material: Material, axes: Axes, panel: Panel, chosen: list[Line])
             f"predicted ({estimator})")  # fmt: skip
     table = pd.concat([parts[0], *(part.filter(like="predicted") for part in parts[1:])], axis=1).reset_index()
     looks["actual"] = Look(style.protocol_colour(panel.kind), "o", "-", "full", f"actual ({panel.protocol})")
-    if panel.kind in ("warm", "cold"):
+    if panel.kind in ("warm", "horizon", "cold"):
         looks["drift"] = Look(style.REFERENCE, "v", style.LINES[2], "none", "drift, nothing removed")
     # an estimator that solves for the test points only knows no Δθ
     looks = {name: look for name, look in looks.items() if table[f"{name}_median"].notna().any() or name == "actual"}

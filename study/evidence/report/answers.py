@@ -33,6 +33,8 @@ AGAINST = {
     "proximal": "certified leave-one-out minima held near the trained network",
     "pbrf": "the certified proximal Bregman response",
     "linearised_pbrf": "the linearised proximal Bregman response",
+    "cold_seeds": "the mean of retraining from scratch over several seeds, not certified",
+    "horizon": "a number of further steps from the trained network, not certified",
 }
 CORRELATIONS = ("spearman", "pearson")
 MOST_OTHERS = 3

@@ -43,7 +43,8 @@ CITED: dict[tuple[str, str], tuple[str, ...]] = {
     ("neighbours", "faiss"): ("guo2021fastif", "douze2024faiss"),
     ("protocol", "warm"): ("koh2017understanding", "basu2021influence"),
     ("protocol", "cold"): ("bae2022if",),
-    ("protocol", "cold_seeds"): ("bae2022if",),
+    ("protocol", "cold_seeds"): ("bae2022if", "k2021revisiting", "nguyen2023bayesian"),
+    ("protocol", "horizon"): ("koh2017understanding", "schioppa2023theoretical"),
     ("protocol", "pbrf"): ("bae2022if",),
     ("protocol", "proximal"): ("bae2022if",),
     ("protocol", "linearised_pbrf"): ("bae2022if", "martens2020new"),
@@ -158,6 +159,20 @@ ENTRIES: dict[str, tuple[str, dict[str, str]]] = {
         "title": "If Influence Functions are the Answer, Then What is the Question?",
         "booktitle": "Advances in Neural Information Processing Systems", "volume": "35", "pages": "17953--17967",
         "year": "2022",
+    }),
+    "k2021revisiting": ("misc", {
+        "author": "K, Karthikeyan and S{\\o}gaard, Anders", "title": "Revisiting Methods for Finding Influential Examples",
+        "howpublished": "arXiv:2111.04683", "year": "2021",
+    }),
+    "nguyen2023bayesian": ("inproceedings", {
+        "author": "Nguyen, Elisa and Seo, Minjoon and Oh, Seong Joon",
+        "title": "A {Bayesian} Approach to Analysing Training Data Attribution in Deep Learning",
+        "booktitle": "Advances in Neural Information Processing Systems", "volume": "36", "year": "2023",
+    }),
+    "schioppa2023theoretical": ("inproceedings", {
+        "author": "Schioppa, Andrea and Filippova, Katja and Titov, Ivan and Zablotskaia, Polina",
+        "title": "Theoretical and Practical Perspectives on What Influence Functions Do",
+        "booktitle": "Advances in Neural Information Processing Systems", "volume": "36", "year": "2023",
     }),
     "cook1977detection": ("article", {
         "author": "Cook, R. Dennis", "title": "Detection of Influential Observation in Linear Regression",

@@ -16,8 +16,10 @@ ORDER = (
     "stationary",
     "proximal",
     "pbrf",
+    "cold_seeds",
     "cold",
     "warm",
+    "horizon",
     "linearised_pbrf",
 )  # kinds of protocol, the best founded first
 BOUNDED = (

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import pandas as pd
 
-from study.evidence.readings import Block, Readings, leading, positions
+from study.evidence.readings import Block, Readings, leading, positions, predicted_rows
 from study.evidence.statistics import metrics
 from study.evidence.statistics.agreement import FEWEST, is_defined, pearson, spearman
 from study.specs.schema import CERTIFYING
@@ -73,7 +73,7 @@ def of_block(block: Block, e: int, p: int) -> Arrays:
     """The comparisons of estimator e and protocol p, one per test row."""
     arrays, used = block.record.arrays, block.used[e, p]
     estimator, protocol = block.estimators[e], block.protocols[p]
-    rows = positions(arrays["train_rows"], block.removed)
+    rows = positions(predicted_rows(block.record), block.removed)
     errors, null = _errors(block, p)
     plugin = arrays.get(f"plugin/{estimator}")
     defined = used & (block.undefined == "")

@@ -31,6 +31,8 @@ FLAGS = {
     "diverged_recursion": "The recursion grew beyond what any contraction allows: scale too small, or negative curvature. The "
     "row counts where its numbers are finite.",
     "singular": "The estimator's matrix has numerically zero eigenvalues, which are left out.",
+    "scrambled": "The network at this place was retrained without another row than the one reported, as `points.scrambled` "
+    "asks for: an error that published code has made, reproduced. The row counts.",
 }
 UNKNOWN = "This version of the program has no description of it."
 
