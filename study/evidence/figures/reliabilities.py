@@ -70,6 +70,7 @@ def _draw(
     ceiling_against(table, pair[1], scale, dict(enumerate(looks)), floors[1])
     for given, why in _missing(table, scale).items():
         plots.absent([given], pair[0], scale, floors[0], why)
+        pair[0].texts[-1].set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.8})  # clear of the line across
     layout.title(pair[0], panel)
     layout.legend(pair[1], [layout.handle(look) for look in looks if look.label], scale.drop)
     for axes in pair if not first else ():
