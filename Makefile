@@ -31,6 +31,7 @@ bench: $(VENV)/ready-test
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.evidence
 	$(BIN)/python -m benchmarks.coverage
+	$(BIN)/python -m benchmarks.reliability
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

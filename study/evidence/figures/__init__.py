@@ -23,6 +23,7 @@ from study.evidence.figures import (
     norms,
     overview,
     recalls,
+    reliabilities,
     scatters,
     slopes,
     solves,
@@ -56,6 +57,7 @@ STEMS = (
     "top_eigenvalue_",
     "parameter_change_",
     "recall",
+    "reliability_",
 )
 
 
@@ -85,6 +87,7 @@ def plan(material: Material) -> Iterator[tuple[str, Callable[[], Figure]]]:
                                       the swept path with most, else `estimator`
     slope_against_AXIS                where the axis is a setting of the estimators: damping scales every prediction
     solves_against_AXIS               likewise, where estimates say how far they are from the exact one
+    reliability_against_AXIS          where the truth of some cell has a reliability
     top_eigenvalue_against_AXIS       where trained networks vary along the axis and some eigenvalue is recorded
     parameter_change_against_AXIS     where the axis is a swept path and some estimator knows how far parameters move
     recall, or recall_VALUES          where records rank neighbours: a file per cell; at most MOST_RECALLS, evenly spread
@@ -104,6 +107,8 @@ def plan(material: Material) -> Iterator[tuple[str, Callable[[], Figure]]]:
         yield f"slope_against_{axis}", partial(slopes.slopes, material)
         if solves.has_solves(material):
             yield f"solves_against_{axis}", partial(solves.solves, material)
+    if reliabilities.known(material):
+        yield f"reliability_against_{axis}", partial(reliabilities.reliabilities, material)
     if sweep.axis is not None and sweep.axis in sweep.paths:
         if sweep.axis == material.network_sweep.axis and material.network_panels:
             yield f"top_eigenvalue_against_{axis}", partial(eigenvalues.eigenvalues, material)

@@ -136,7 +136,7 @@ def eigenvalue_against(table: pd.DataFrame, axes: Axes, scale: Scale, looks: lis
         axes.plot(x[~good], y[~good], linestyle="none", marker="x", markersize=3.2, color=look.colour,
                   markeredgewidth=0.7, zorder=2, gid="undefined")  # fmt: skip
         median = pd.Series(y[good]).groupby(x[good]).median()
-        _marked(axes, median.index.to_numpy(), median.to_numpy(), scale, look)
+        marked(axes, median.index.to_numpy(), median.to_numpy(), scale, look)
     scale.dress(axes)
     ticks.log_y(axes)
     axes.set_ylabel("Top Hessian eigenvalue")
@@ -161,7 +161,7 @@ def positive_against(
         order = np.argsort(x)
         y = part[column].to_numpy(dtype=float)[order]
         beyond = ~(y <= cap) & np.isfinite(cap)
-        _marked(axes, x[order], np.where((y > 0) & ~beyond, y, np.nan), scale, look)
+        marked(axes, x[order], np.where((y > 0) & ~beyond, y, np.nan), scale, look)
         axes.plot(x[order][beyond], np.full(beyond.sum(), cap), linestyle="none", marker="^", markersize=4.5,
                   color=look.colour, markerfacecolor="white", zorder=4, gid="beyond")  # fmt: skip
         if (below := y <= 0).any():  # a line of no points would leave the layout without room
@@ -185,7 +185,7 @@ def norms_against(table: pd.DataFrame, axes: Axes, scale: Scale, looks: dict[str
         low, median, high = (table[f"{name}_{end}"].to_numpy(dtype=float)[order] for end in ("low", "median", "high"))
         median = np.where(median > 0, median, np.nan)
         axes.vlines(x[order], np.where(low > 0, low, median), high, color=look.colour, linewidth=style.INTERVAL_WIDTH)
-        _marked(axes, x[order], median, scale, look)
+        marked(axes, x[order], median, scale, look)
     scale.dress(axes)
     ticks.log_y(axes)
     axes.set_ylabel("‖Δθ‖ (median, quartiles)")
@@ -233,6 +233,15 @@ def dodge(scale: Scale, index: int, count: int) -> float:
     return (index - (count - 1) / 2) * DODGE * scale.step / max(count, 2)
 
 
+def marked(axes: Axes, x: np.ndarray, y: np.ndarray, scale: Scale, look: Look) -> None:
+    """A line with markers; none joins 0 to the values of a logarithmic scale."""
+    if scale.gap is not None:
+        place = int(np.searchsorted(x, scale.gap))
+        if 0 < place < len(x):
+            x, y = np.insert(x, place, np.nan), np.insert(y, place, np.nan)
+    axes.plot(x, y, linestyle=look.line, label=look.label, zorder=3, gid="line", **style.marks(look))
+
+
 def _band(part: pd.DataFrame, axes: Axes, x: np.ndarray, metric: str, width: float) -> None:
     """The permutation band behind each mean, where the table has it."""
     names = (f"{metric}_band_low", f"{metric}_band_high")
@@ -250,16 +259,7 @@ def _band(part: pd.DataFrame, axes: Axes, x: np.ndarray, metric: str, width: flo
 def _line(part: pd.DataFrame, axes: Axes, x: np.ndarray, scale: Scale, metric: str, look: Look) -> None:
     mean, low, high = (part[name].to_numpy(dtype=float) for name in (metric, f"{metric}_low", f"{metric}_high"))
     axes.vlines(x, low, high, color=look.colour, linewidth=style.INTERVAL_WIDTH, zorder=2)
-    _marked(axes, x, mean, scale, look)
-
-
-def _marked(axes: Axes, x: np.ndarray, y: np.ndarray, scale: Scale, look: Look) -> None:
-    """A line with markers; none joins 0 to the values of a logarithmic scale."""
-    if scale.gap is not None:
-        place = int(np.searchsorted(x, scale.gap))
-        if 0 < place < len(x):
-            x, y = np.insert(x, place, np.nan), np.insert(y, place, np.nan)
-    axes.plot(x, y, linestyle=look.line, label=look.label, zorder=3, gid="line", **style.marks(look))
+    marked(axes, x, mean, scale, look)
 
 
 def _counts(part: pd.DataFrame, axes: Axes, scale: Scale, height: float, look: Look) -> None:

@@ -74,6 +74,14 @@ CITED: dict[tuple[str, str], tuple[str, ...]] = {
     ("column", "pearson_band_low"): ("fisher1935design",),
     ("column", "spearman"): ("spearman1904proof",),
     ("column", "kendall"): ("kendall1938new",),
+    ("column", "reliability"): ("spearman1910correlation", "brown1910some"),
+    ("column", "reliability_low"): (
+        "tukey1958bias",
+        "feldt1965approximate",
+        "efron1981jackknife",
+        "satterthwaite1946approximate",
+    ),
+    ("column", "disattenuated"): ("spearman1904proof",),
 }
 
 ENTRIES: dict[str, tuple[str, dict[str, str]]] = {
@@ -122,6 +130,27 @@ ENTRIES: dict[str, tuple[str, dict[str, str]]] = {
         "author": "Douze, Matthijs and Guzhva, Alexandr and Deng, Chengqi and Johnson, Jeff and Szilvasy, Gergely and "
         "Mazar{\\'e}, Pierre-Emmanuel and Lomeli, Maria and Hosseini, Lucas and J{\\'e}gou, Herv{\\'e}",
         "title": "The {Faiss} library", "howpublished": "arXiv:2401.08281", "year": "2024",
+    }),
+    "spearman1910correlation": ("article", {
+        "author": "Spearman, Charles", "title": "Correlation Calculated from Faulty Data",
+        "journal": "British Journal of Psychology", "volume": "3", "number": "3", "pages": "271--295", "year": "1910",
+    }),
+    "brown1910some": ("article", {
+        "author": "Brown, William", "title": "Some Experimental Results in the Correlation of Mental Abilities",
+        "journal": "British Journal of Psychology", "volume": "3", "number": "3", "pages": "296--322", "year": "1910",
+    }),
+    "tukey1958bias": ("article", {
+        "author": "Tukey, John W.", "title": "Bias and Confidence in Not-Quite Large Samples",
+        "journal": "The Annals of Mathematical Statistics", "volume": "29", "number": "2", "pages": "614", "year": "1958",
+    }),
+    "feldt1965approximate": ("article", {
+        "author": "Feldt, Leonard S.",
+        "title": "The Approximate Sampling Distribution of {Kuder-Richardson} Reliability Coefficient Twenty",
+        "journal": "Psychometrika", "volume": "30", "number": "3", "pages": "357--370", "year": "1965",
+    }),
+    "efron1981jackknife": ("article", {
+        "author": "Efron, Bradley and Stein, Charles", "title": "The Jackknife Estimate of Variance",
+        "journal": "The Annals of Statistics", "volume": "9", "number": "3", "pages": "586--596", "year": "1981",
     }),
     "hara2019data": ("inproceedings", {
         "author": "Hara, Satoshi and Nitanda, Atsushi and Maehara, Takanori",

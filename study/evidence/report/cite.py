@@ -14,7 +14,7 @@ from study.evidence import files
 from study.evidence.paths import cell_paths
 from study.evidence.report import answers, bibliography, cell_rows, latex_tables
 from study.evidence.report.latex import command_names, escaped, letters, number
-from study.evidence.tables import Tables, summaries
+from study.evidence.tables import Tables, reliabilities, summaries
 
 if TYPE_CHECKING:
     from study.trials import Experiment
@@ -53,12 +53,12 @@ def headline(tables: Tables) -> str:
         "",
         "By cell, with the keys of its trials (`study show KEY` prints the record; all keys are in keys.csv):",
     ]
-    behind = _keys_behind(tables)
+    behind, truth = _keys_behind(tables), _reliability_sentences(tables)
     for row in rows:
         name = cell_rows.cell_name(row, cell_paths(experiment.swept_paths), rows)
         label = ", ".join(filter(None, [name, row["estimator"], row["protocol"]]))
         lines += [
-            f"  {label}: {_cell_sentence(row, experiment.primary)}",
+            f"  {label}: {_cell_sentence(row, experiment.primary)}{truth[_identity(experiment, row)]}",
             f"    {_listed(behind[_identity(experiment, row)])}",
         ]
     commits = ", ".join(found["commits"]) or "none"
@@ -66,13 +66,18 @@ def headline(tables: Tables) -> str:
 
 
 def numbers(tables: Tables) -> str:
-    r"""A \newcommand for every number of the table `cells` and of the headline.
+    r"""A \newcommand for every number of the tables `cells` and `reliability` and of the headline.
 
     A name is made of letters only: the experiment, what varies among the cells with its value, estimator, protocol and
     column, digits spelled out (`\IrisDepthAtDepthOneExactCertifiedSpearman`). It depends on nothing else, so it stays
     as more trials arrive; names that would be equal get letters of a hash of what they stand for.
     """
-    entries = [*_experiment_numbers(tables), *_series_numbers(tables), *_cell_numbers(tables)]
+    entries = [
+        *_experiment_numbers(tables),
+        *_series_numbers(tables),
+        *_cell_numbers(tables),
+        *_reliability_numbers(tables),
+    ]
     names = command_names([identity for identity, _ in entries])
     lines = [
         f"% {tables.experiment.name}: written by `study cite`, do not edit. \\usepackage{{booktabs}} for table.tex."
@@ -85,7 +90,8 @@ def references(tables: Tables) -> str:
     """BibTeX of the software, at the commits that wrote the records, and of each method used."""
     found = summaries.provenance(tables.readings)
     versions = found["versions"].get("study", {})
-    return bibliography.bibtex(tables.experiment, tables.cells.columns, found["commits"], versions)
+    columns = [*tables.cells.columns, *(tables.reliability.columns if _has_reliability(tables) else ())]
+    return bibliography.bibtex(tables.experiment, columns, found["commits"], versions)
 
 
 def keys(tables: Tables) -> pd.DataFrame:
@@ -169,6 +175,20 @@ def _cell_numbers(tables: Tables) -> list[tuple[tuple[str, ...], str]]:
     return [((*base, name), number(row[name], whole[name])) for base, row in bases for name in columns]
 
 
+def _reliability_numbers(tables: Tables) -> list[tuple[tuple[str, ...], str]]:
+    paths = _swept(tables.experiment)
+    rows: list[Any] = tables.reliability.to_dict("records") if _has_reliability(tables) else []
+    return [
+        ((*_in_words(tables.experiment, row, paths), name), number(row[name], name == "replicas"))
+        for row in rows
+        for name in reliabilities.NUMBERS
+    ]
+
+
+def _has_reliability(tables: Tables) -> bool:
+    return bool(tables.reliability["reliability"].notna().any())
+
+
 def _keys_behind(tables: Tables) -> dict[tuple[str, ...], list[str]]:
     found: dict[tuple[str, ...], dict[str, None]] = {}
     names = [*cell_paths(tables.experiment.swept_paths), "estimator", "protocol", "trial"]
@@ -193,6 +213,21 @@ def _cell_sentence(row: cell_rows.Row, primary: str) -> str:
     if not math.isnan(minima := cell_rows.number(row.get("minima"))):
         parts.append(f"{minima:.0f} distinct {'minimum' if minima == 1 else 'minima'}")
     return ", ".join(parts)
+
+
+def _reliability_sentences(tables: Tables) -> dict[tuple[str, ...], str]:
+    rows: list[Any] = tables.reliability.to_dict("records")
+    return {_identity(tables.experiment, row): _reliability_sentence(row) for row in rows}
+
+
+def _reliability_sentence(row: cell_rows.Row) -> str:
+    if math.isnan(cell_rows.number(row["reliability"])):
+        return ""
+    said = {name: cell_rows.interval(row, name) for name in ("reliability", "ceiling", "disjoint_pearson", "disattenuated")}
+    return (
+        f"; reliability of the truth {said['reliability']} over {row['replicas']} replicas, noise ceiling {said['ceiling']}, "
+        f"Pearson of disjoint seed means {said['disjoint_pearson']}, corrected for noise {said['disattenuated']}"
+    )
 
 
 def _short_commit(text: str) -> str:

@@ -17,6 +17,7 @@ from study.evidence.tables import comparisons
 from study.evidence.tables import estimates as estimate_table
 from study.evidence.tables import pairs as pair_table
 from study.evidence.tables import recalls as recall_table
+from study.evidence.tables import reliabilities as reliability_table
 from study.evidence.tables import trials as trial_table
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ WRITTEN = (
     "agreement",
     "cells",
 )  # pairs are many: `study export` writes them where they are wanted
-SOMETIMES = ("recall",)  # written only where they have rows
+SOMETIMES = ("reliability", "recall")  # written only where they have rows
 
 
 class Tables:
@@ -64,8 +65,17 @@ class Tables:
         return comparisons.build(self.readings)
 
     @cached_property
+    def grouped(self) -> cell_table.Groups:
+        """The comparisons behind each row of `cells`."""
+        return cell_table.grouped(self.readings, self.agreement)
+
+    @cached_property
     def cells(self) -> pd.DataFrame:
-        return cell_table.build(self.readings, self.agreement)
+        return cell_table.build(self.readings, self.agreement, self.grouped)
+
+    @cached_property
+    def reliability(self) -> pd.DataFrame:
+        return reliability_table.build(self.readings, self.agreement, self.grouped)
 
     @cached_property
     def recall(self) -> pd.DataFrame:

@@ -30,7 +30,10 @@ MEDIANS = ("slope", "intercept", "ratio", "plugin_slope", "plugin_intercept", "p
 SINGLE = (0.05, 0.95)  # quantiles over test rows: where nine of ten lie
 
 
-def build(readings: Readings, agreement: pd.DataFrame) -> pd.DataFrame:
+Groups = list[tuple[dict[str, Any], "Cell"]]  # the comparisons of each cell, with what tells it apart
+
+
+def build(readings: Readings, agreement: pd.DataFrame, found: Groups) -> pd.DataFrame:
     """`agreement` averaged over usable comparisons (one trial and test row each), never pooled.
 
     usable/total: comparisons with a defined correlation, and all. minima: how many distinct ones stand behind the seeds
@@ -44,18 +47,24 @@ def build(readings: Readings, agreement: pd.DataFrame) -> pd.DataFrame:
     """
     paths = cell_paths(readings.experiment.swept_paths)
     columns = [*paths, "estimator", "protocol"]
-    sizes = [comparisons.count(block) for block in readings.blocks]
-    owners = np.repeat(np.arange(len(sizes)), sizes)
-    named, found = [], []
-    for values, group in agreement.groupby(columns, sort=False, dropna=False):
-        named.append(dict(zip(columns, values, strict=True)) | {"kind": group["kind"].iloc[0]})
-        found.append(Cell(readings, group, owners[group.index]))
+    named = [names | {"kind": cell.group["kind"].iloc[0]} for names, cell in found]
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # what takes time are array operations that let other threads run
-        rows = [names | row for names, row in zip(named, pool.map(_row, found), strict=True)]
+        rows = [names | row for names, row in zip(named, pool.map(_row, [cell for _, cell in found]), strict=True)]
     table = pd.DataFrame(rows, columns=[*columns, *_found(readings.experiment.primary)])
     table = table.astype({path: agreement[path].dtype for path in paths})
     table.insert(0, "experiment", readings.experiment.name)
     return table
+
+
+def grouped(readings: Readings, agreement: pd.DataFrame) -> Groups:
+    """Every cell with its values of the paths, estimator and protocol, by name, in the order of the table."""
+    columns = [*cell_paths(readings.experiment.swept_paths), "estimator", "protocol"]
+    sizes = [comparisons.count(block) for block in readings.blocks]
+    owners = np.repeat(np.arange(len(sizes)), sizes)
+    return [
+        (dict(zip(columns, values, strict=True)), Cell(readings, group, owners[group.index]))
+        for values, group in agreement.groupby(columns, sort=False, dropna=False)
+    ]
 
 
 @dataclass(frozen=True)
