@@ -15,7 +15,7 @@ NUMBERS_VERSION = 2
 # protocols are entered by kind: "estimators.exact.rank".
 LATER_KEYS: dict[str, object] = {
     "points.fraction": 1.0, "points.perturbation": 0.1, "points.direction": "influence", "points.features": "input",
-    "neighbours": None, "estimators.exact.penalty": True, "estimators.ggn.penalty": True,
+    "neighbours": None, "paths": None, "estimators.exact.penalty": True, "estimators.ggn.penalty": True,
 }  # fmt: skip
 
 PER_NETWORK = ("learning_rate", "weight_decay", "polish")  # may differ along a stack
@@ -41,6 +41,7 @@ def canonical(settings: Settings, content: Mapping[str, str]) -> dict[str, Any]:
     """All that can change a number of the trial, defaults written out, as JSON-able tables."""
     tables = settings.model_dump()
     tables["points"]["by"] = settings.ranked_by
+    tables["paths"] = settings.gap_paths or None
     if "data" in content:
         tables["data"]["name"] = f"sha256:{content['data']}"
     if "factory" in content:

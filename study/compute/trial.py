@@ -14,7 +14,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from study.compute import certificates, estimators, fitting, flags, fused, neighbours, points, protocols, provenance
+from study.compute import (
+    certificates,
+    estimators,
+    fitting,
+    flags,
+    fused,
+    gaps,
+    neighbours,
+    points,
+    protocols,
+    provenance,
+)
 from study.compute.certificates import Certificate
 from study.compute.curvature import extreme_eigenvalues, formed
 from study.compute.estimators.prediction import Prediction
@@ -236,7 +247,26 @@ def _record(run: Run, retrained: dict[str, Retrained], certified: dict[str, Cert
         }
         arrays |= _actual(protocol.name, run, outcome, certificate)
         arrays[f"flag/{protocol.name}"] = flags.of_removals(protocol.kind, run.job, outcome, certificate)
+    if paths := p.settings.gap_paths:
+        header["paths"] = paths
+        arrays |= _gaps(paths, run, retrained, arrays)
     return Record(header, arrays)
+
+
+def _gaps(
+    paths: dict[str, list[str]], run: Run, retrained: dict[str, Retrained], arrays: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Of every path; a node of several paths is computed once. Actual changes are those of the record."""
+    fitted, target, wanted = run.fitted, run.fitted.target, {name for names in paths.values() for name in names}
+    nodes: dict[str, gaps.Node] = {}
+    for protocol in run.problem.settings.protocols:
+        if protocol.name in wanted:
+            actual = torch.as_tensor(arrays[f"actual/{protocol.name}"], device=fitted.theta.device)
+            nodes[protocol.name] = gaps.measured(target, retrained[protocol.name], protocol.kind, actual)
+    removed = torch.as_tensor(run.removed, device=fitted.theta.device)
+    for name in wanted - set(nodes):
+        nodes[name] = gaps.predicted(target, run.predictions[name], fitted.theta, removed)
+    return gaps.arrays(paths, nodes, target.output_gradients(fitted.theta))
 
 
 def _base(run: Run) -> dict[str, Any]:
