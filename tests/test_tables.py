@@ -498,7 +498,7 @@ def test_reading_changes_no_evidence_and_tables_rebuild_alike(tmp_path):
     store = synthetic.filled(Store(tmp_path, "synthetic"), experiment)
     before = {path: path.read_bytes() for path in (store.folder / "records").iterdir()}
     written = {path: path.read_bytes() for path in tables.write(experiment, store)}
-    assert [path.name for path in written] == ["trials.csv", "estimates.csv", "agreement.csv", "cells.csv"]
+    assert [path.name for path in written] == ["trials.csv", "estimates.csv", "agreement.csv", "cells.csv", "verdicts.csv"]
     assert {path: path.read_bytes() for path in tables.write(experiment, store)} == written
     assert {path: path.read_bytes() for path in (store.folder / "records").iterdir()} == before
 

@@ -88,8 +88,16 @@ class Sweep:
 
     @cached_property
     def rest(self) -> list[str]:
-        """Swept paths other than the axis that take several values."""
-        return [path for path in self.paths if path != self.axis and len(self.distinct(path)) > 1]
+        """Swept paths other than the axis that take several values, but for those that only repeat it."""
+        varying = [path for path in self.paths if path != self.axis and len(self.distinct(path)) > 1]
+        return [path for path in varying if not self._repeats_axis(path)]
+
+    def _repeats_axis(self, path: str) -> bool:
+        """Whether it always has the value that the axis gives the same key of another entry: one damping for a whole path."""
+        if self.axis is None or path.rsplit(".", 1)[-1] != self.axis.rsplit(".", 1)[-1]:
+            return False
+        pairs = zip(self.plan[path], self.plan[self.axis], strict=True)
+        return all(wording.value(given) == wording.value(own) for given, own in pairs)
 
     @cached_property
     def ranked(self) -> str | None:
