@@ -195,6 +195,14 @@ def test_without_paths_a_verdict_says_so_and_faithful_cells_are_faithful(tmp_pat
     np.testing.assert_allclose(table["correlation"], cells["spearman"])
 
 
+def test_perfect_ranks_are_faithful_though_they_have_no_interval(tmp_path):
+    experiment = synthetic.experiment({}, seeds=3)
+    tables = Tables(experiment, filled(tmp_path, experiment, noise=0.0))
+    assert tables.cells["spearman_low"].isna().all()
+    assert set(tables.verdicts["verdict"]) == {"faithful"}
+    assert set(tables.verdicts["correlation_low"]) == {1.0}
+
+
 def test_collapsed_cells_and_noisy_truths(tmp_path):
     experiment = synthetic.experiment({"model.depth": [1, 2, 3]}, seeds=4)
     flagged = {1: ("collapsed", 3), 2: ("diverged", 3), 3: ("collapsed", 1)}
@@ -209,6 +217,11 @@ def test_collapsed_cells_and_noisy_truths(tmp_path):
     own = table[(table["estimator"] == "exact") & (table["protocol"] == "stationary")]
     assert own["verdict"].tolist() == ["collapsed", "undefined", "faithful"]
     assert own["collapsed"].tolist() == [3, 0, 1]
+    everywhere = synthetic.experiment({}, seeds=2)
+    none = filled(tmp_path / "all", everywhere, lambda trial, record: record.header["flags"].append("collapsed"))
+    lost = Tables(everywhere, none).verdicts
+    assert lost["verdict"].unique().tolist() == ["collapsed"]
+    assert lost[["correlation", "correlation_low", "correlation_high"]].isna().all(axis=None)
     keys = ["model.depth", "estimator", "protocol"]
     reliability = tables.cells[keys].assign(reliability=0.3, reliability_low=0.1, reliability_high=0.5)
     reliability = reliability[reliability["protocol"] == "cold"]

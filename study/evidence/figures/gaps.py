@@ -78,7 +78,7 @@ def stacked_against(table: pd.DataFrame, axes: Axes, scale: Scale, top: float) -
         for row in own[own["position"] > 0].sort_values("position").to_dict("records"):
             if np.isfinite(row["relative"]):
                 axes.bar([x], [row["relative"]], width, bottom=height, gid="gap", **style.gap_fill(row["name"]))
-                _sign(axes, x, height, row, top)
+                _sign(axes, x - width / 3, height, row, top)  # beside the mark of the whole path
                 height += row["relative"]
         if height > top:
             axes.text(x, top, layout.two(height), ha="center", va="bottom", fontsize=style.SMALL, gid="beyond")
@@ -119,10 +119,11 @@ def _panels(sweep: Sweep, table: pd.DataFrame) -> list[Panel]:
 
 
 def _top(tables: list[pd.DataFrame], axis: str) -> float:
-    """Of the axis: above every bar, but for those that are several times as high as the median one."""
+    """Of the axis: above every bar and interval, but for those that are several times as high as the median bar."""
     heights = np.concatenate([_heights(table, axis) for table in tables])
-    highest = float(heights.max(initial=0.0))
-    return 1.06 * min(highest, max(CAP, 3 * float(np.median(heights)))) if highest > 0 else 1.0
+    ends = [table.loc[table["position"] == 0, ["relative", "relative_high"]].to_numpy(dtype=float) for table in tables]
+    highest = float(np.nanmax([*heights, *np.concatenate(ends).ravel(), 0.0]))
+    return 1.06 * min(highest, max(CAP, 3 * float(np.median(heights)))) if highest > 0 and heights.size else 1.0
 
 
 def _heights(table: pd.DataFrame, axis: str) -> np.ndarray:

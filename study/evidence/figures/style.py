@@ -29,7 +29,7 @@ ESTIMATOR_FAMILIES = {
 }
 # Fills of the gaps between truth and prediction, after Tol's light scheme, each with its hatch.
 GAP_FILLS: dict[str, tuple[str, str]] = {
-    "warm/cold": ("#77AADD", ""), "proximity": ("#44BB99", "...."), "non-convergence": ("#99DDFF", "////"),
+    "warm/cold": ("#77AADD", "||||"), "proximity": ("#44BB99", "...."), "non-convergence": ("#99DDFF", "////"),
     "residual curvature": ("#BBCC33", "xxxx"), "linearisation": ("#EE8866", ""), "damping": ("#EEDD88", "\\\\\\\\"),
     "solver": ("#FFAABB", "----"), "parameters": ("#C9B3E6", "++++"),
 }  # fmt: skip
@@ -117,7 +117,7 @@ def gap_fill(name: str) -> dict[str, Any]:
     parts = name.split(" + ")
     face, hatch = GAP_FILLS.get(parts[0], OTHER_GAP)
     if len(parts) > 1:
-        hatch = GAP_FILLS.get(parts[1], OTHER_GAP)[1] or "||||"
+        hatch = GAP_FILLS.get(parts[1], OTHER_GAP)[1] or "OO"
     red, green, blue = (HATCH_DARKER * part for part in mpl.colors.to_rgb(face))
     return {"facecolor": face, "edgecolor": mpl.colors.to_hex((red, green, blue)), "hatch": hatch, "linewidth": 0.4}
 

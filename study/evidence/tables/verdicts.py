@@ -12,6 +12,7 @@ from study.evidence.paths import cell_paths
 from study.evidence.readings import Readings
 from study.evidence.verdicts import Numbers
 
+PERFECT = 1 - 1e-12  # a mean correlation from where every comparison's is 1 but for rounding
 COLLAPSED = "collapsed"  # the reason that `agreement` gives
 FOUND = ("verdict", "path", "largest_gap", "largest_share", "usable", "total", "collapsed", "reliability", "reliability_low",
          "reliability_high", "correlation", "correlation_low", "correlation_high", "slope_median")  # fmt: skip
@@ -25,13 +26,15 @@ def build(
     path: the first of the spec's that leads from the protocol to the estimator; largest_gap, largest_share: the largest of its
     gaps between the two by name, in relative root mean square of the test loss, and its share of their sum. collapsed:
     comparisons that are undefined because the network collapsed. reliability...: of the protocol's actual changes, NaN where
-    the table `reliability` does not know the cell. correlation: the primary metric.
+    the table `reliability` does not know the cell. correlation: the primary metric; where it is exactly 1 in every comparison
+    it has no interval, but no resample could be less, and its ends are 1 here.
     """
     paths, primary = cell_paths(readings.experiment.swept_paths), readings.experiment.primary
     keys = [*paths, "estimator", "protocol"]
     table = cells[["experiment", *keys, "kind", "usable", "total", "slope_median"]].copy()
-    for end in ("", "_low", "_high"):
-        table[f"correlation{end}"] = cells[f"{primary}{end}"]
+    table["correlation"] = cells[primary]
+    for end in ("_low", "_high"):
+        table[f"correlation{end}"] = cells[f"{primary}{end}"].mask(cells[primary] >= PERFECT, 1.0)
     reasons = agreement["undefined"] == COLLAPSED
     table["collapsed"] = [int(reasons[rows].sum()) for rows in _groups(agreement, keys)]
     table = _with_reliability(table, reliability, keys)
