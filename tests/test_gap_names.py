@@ -41,6 +41,9 @@ CASES = [
     (EXACT, LISSA, "damping + solver"),
     (EXACT, LAST, "parameters"),
     (CERTIFIED, LAST, "linearisation + parameters"),
+    (EXACT, {**LAST, "penalty": False}, "parameters + penalty"),
+    (WARM, {"kind": "horizon"}, "a to b"),
+    (COLD, {"kind": "warm", "parameters": "last_layer"}, "warm/cold + parameters"),
     (NEAR, RESPONSE, "non-convergence + residual curvature"),
     (WARM, GGN, "proximity + non-convergence + residual curvature + linearisation + solver"),
     (RESPONSE, {**GGN, "damping": 0.1}, "linearisation + damping + solver"),
@@ -61,7 +64,7 @@ def test_a_gap_is_named_by_the_kinds_of_its_nodes(first, second, expected):
 
 def test_every_kind_named_here_is_one_of_the_schema():
     stages = {kind for stages, _ in gap_names.WAYS for kinds in stages for kind in kinds}
-    known = {*ESTIMATOR_KINDS, *PROTOCOL_KINDS, gap_names.LESS_GRADIENT, "cold_seeds"}
+    known = {*ESTIMATOR_KINDS, *PROTOCOL_KINDS, gap_names.LESS_GRADIENT, "cold_seeds", "horizon"}
     assert stages <= known
     for stages, steps in gap_names.WAYS:
         assert len(steps) == len(stages) - 1

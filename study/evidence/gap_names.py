@@ -8,8 +8,8 @@ Two ways lead from a truth to a prediction, and each step of them is one gap (Ba
                        warm/cold     proximity  non-convergence   residual curvature  linearisation     solver
 
 A gap over several steps bears all their names, joined by " + ", in this order; `damping` comes before the solver where the two
-nodes are damped differently, and `parameters` where an estimator moves other parameters than the node before it. What is on no
-common way is "A to B" by the nodes' own names.
+nodes are damped differently, `parameters` where one moves other parameters than the other, and `penalty` where one leaves the
+penalty out of its matrix. What is on no common way is "A to B" by the nodes' own names.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Any
 
 WARM_COLD, NON_CONVERGENCE, PROXIMITY = "warm/cold", "non-convergence", "proximity"
 RESIDUAL_CURVATURE, LINEARISATION = "residual curvature", "linearisation"
-PARAMETERS, DAMPING, SOLVER = "parameters", "damping", "solver"
+PARAMETERS, PENALTY, DAMPING, SOLVER = "parameters", "penalty", "damping", "solver"
 NAMES = (
-    WARM_COLD, PROXIMITY, NON_CONVERGENCE, RESIDUAL_CURVATURE, LINEARISATION, PARAMETERS, DAMPING, SOLVER,
+    WARM_COLD, PROXIMITY, NON_CONVERGENCE, RESIDUAL_CURVATURE, LINEARISATION, PARAMETERS, PENALTY, DAMPING, SOLVER,
 )  # fmt: skip
 JOINT = " + "
 
@@ -29,7 +29,7 @@ LESS_GRADIENT = "proximal less the gradient"  # `proximal` with subtract_gradien
 # Of each way the kinds of node at every stage, and the names of the steps between the stages.
 HESSIAN: tuple[tuple[str, ...], ...] = (
     ("cold", "cold_seeds"),
-    ("warm",),
+    ("warm", "horizon"),
     ("stationary",),
     ("exact", "newton_step"),
     ("cg", "lissa", "arnoldi", "nystrom"),
@@ -37,7 +37,7 @@ HESSIAN: tuple[tuple[str, ...], ...] = (
 HESSIAN_STEPS = (WARM_COLD, NON_CONVERGENCE, LINEARISATION, SOLVER)
 GAUSS_NEWTON: tuple[tuple[str, ...], ...] = (
     ("cold", "cold_seeds"),
-    ("warm", "stationary"),
+    ("warm", "horizon", "stationary"),
     ("proximal",),
     (LESS_GRADIENT,),
     ("pbrf",),
@@ -72,6 +72,8 @@ def _joined(first: Entry, second: Entry, steps: tuple[str, ...]) -> str:
         found.add(DAMPING)
     if first.get("parameters", "all") != second.get("parameters", "all"):
         found.add(PARAMETERS)
+    if first.get("penalty", True) != second.get("penalty", True):
+        found.add(PENALTY)
     return JOINT.join(step for step in NAMES if step in found)
 
 

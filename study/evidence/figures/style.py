@@ -32,6 +32,7 @@ GAP_FILLS: dict[str, tuple[str, str]] = {
     "warm/cold": ("#77AADD", "||||"), "proximity": ("#44BB99", "...."), "non-convergence": ("#99DDFF", "////"),
     "residual curvature": ("#BBCC33", "xxxx"), "linearisation": ("#EE8866", ""), "damping": ("#EEDD88", "\\\\\\\\"),
     "solver": ("#FFAABB", "----"), "parameters": ("#C9B3E6", "++++"),
+    "penalty": ("#AAAA00", "...."),
 }  # fmt: skip
 OTHER_GAP = ("#DDDDDD", "oo")
 HATCH_DARKER = 0.72  # of the fill's brightness
