@@ -95,7 +95,7 @@ def record_bytes(settings: Settings, sizes: Sizes) -> int:
     """Size of one trial's record. Row numbers and flags compress well, floating point does not."""
     predicted = len(settings.estimators) * sizes.rows * (2 * sizes.test_points + 1)
     actual = len(settings.protocols) * sizes.removals * (3 * sizes.test_points + 4)
+    neighbours = 2 * len(settings.feature_layers) * sizes.rows * sizes.test_points
     nodes = sum(len(names) for names in settings.gap_paths.values())
     gaps = nodes * sizes.removals * (3 * sizes.test_points + 2)
-    neighbours = 2 * len(settings.feature_layers) * sizes.rows * sizes.test_points
     return 9_000 + neighbours + 8 * (predicted + actual + gaps + sizes.parameters(settings)) + 10 * sizes.rows
