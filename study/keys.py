@@ -14,8 +14,9 @@ NUMBERS_VERSION = 2
 # trial holds that value the key is left out, so that records made before it existed stay valid. Estimators and
 # protocols are entered by kind: "estimators.exact.rank".
 LATER_KEYS: dict[str, object] = {
+    "paths": None,
     "points.fraction": 1.0, "points.perturbation": 0.1, "points.direction": "influence", "points.features": "input",
-    "neighbours": None, "paths": None, "estimators.exact.penalty": True, "estimators.ggn.penalty": True,
+    "neighbours": None, "estimators.exact.penalty": True, "estimators.ggn.penalty": True,
 }  # fmt: skip
 
 PER_NETWORK = ("learning_rate", "weight_decay", "polish")  # may differ along a stack
