@@ -343,6 +343,8 @@ def test_one_damping_for_a_whole_path_is_one_axis(tmp_path):
     assert (sweep.axis, sweep.rest) == (names[0], [])
     [axes] = gap_figures.gaps(Material(tables), "one").axes
     assert len([bar for bar in axes.patches if bar.get_gid() == "gap"]) == 9
+    assert axes.get_xlabel() == "Damping"
+    assert [column.label for column in verdict_tables.gaps(tables).columns][:2] == ["damping", "gap"]
     apart = [synthetic.Trial(t.settings, t.key, {**t.swept, names[1]: 0.5 * t.swept[names[1]]}) for t in trials]
     other = Tables(synthetic.Experiment(trials=apart, swept_paths=names), Store(tmp_path, "synthetic"))
     assert lines.Sweep(other.readings).rest == [names[1]]

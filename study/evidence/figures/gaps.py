@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ MOST_PANELS = 6
 BAR = 0.66  # of a step
 LOWEST_SIGN = 0.055  # of the axis: a gap less high has no room for its sign
 ONE_SIDED = 0.5  # least |signed mean| over root mean square that is called a sign
+CHARACTERS = 16  # of the title to an inch
 CAP = 3.0  # times the effect, at least: where a bar that is far above most others ends, with its height written on it
 WHOLE: dict[str, Any] = {"marker": "D", "color": "black", "markerfacecolor": "white", "markersize": 3.6, "linestyle": "none"}
 
@@ -52,7 +54,10 @@ def gaps(material: Material, path: str) -> Figure:
     found = _panels(sweep, table)
     shown = lines.spread(found, MOST_PANELS)
     columns = min(len(shown), 3)
-    figure = layout.new(style.PAGE if columns > 1 else style.COLUMN, 0.75 + 2.0 * math.ceil(len(shown) / columns))
+    width = style.PAGE if columns > 1 else style.COLUMN
+    head, handles = _head(table, path, len(shown), len(found), width), _handles(table)
+    beside = layout.LEGEND_ROW * (layout.rows_of(head) + len(handles) * style.COLUMN / 2 / width)
+    figure = layout.new(width, 0.4 + beside + 2.0 * math.ceil(len(shown) / columns))
     grid = figure.subplots(math.ceil(len(shown) / columns), columns, squeeze=False, sharey=True).ravel()
     top = _top([panel.table for panel in shown], str(sweep.axis))
     for place, (axes, panel) in enumerate(zip(grid, shown, strict=False)):
@@ -61,8 +66,8 @@ def gaps(material: Material, path: str) -> Figure:
         axes.set_ylabel("" if place % columns else "Gap / effect of removal (rms)")
     for axes in grid[len(shown) :]:
         axes.remove()
-    figure.suptitle(_head(table, path, len(shown), len(found)), fontsize=style.TITLE)
-    layout.note_legend(figure, _handles(table), style.PAGE if columns > 1 else style.COLUMN)
+    figure.suptitle(head, fontsize=style.TITLE)
+    layout.note_legend(figure, handles, width)
     return figure
 
 
@@ -133,10 +138,10 @@ def _heights(table: pd.DataFrame, axis: str) -> np.ndarray:
     return heights
 
 
-def _head(table: pd.DataFrame, path: str, panels: int, whole: int) -> str:
+def _head(table: pd.DataFrame, path: str, panels: int, whole: int, width: float) -> str:
     gaps = table[table["position"] > 0].sort_values("position")
-    nodes = list(dict.fromkeys([*gaps["from"], *gaps["to"]]))
-    parts = [f"Path {path.replace('_', ' ')}: {' → '.join(nodes)}"]
+    nodes = " → ".join(dict.fromkeys([*gaps["from"], *gaps["to"]]))
+    parts = textwrap.wrap(f"Path {path}: {nodes}", int(width * CHARACTERS), break_on_hyphens=False)
     least, most = int(gaps["usable"].min()), int(gaps["total"].max())
     parts += [f"at least {least} of {most} comparisons usable"] * (least < most)
     parts += [f"{panels} of {whole} panels"] * (panels < whole)
@@ -146,6 +151,6 @@ def _head(table: pd.DataFrame, path: str, panels: int, whole: int) -> str:
 def _handles(table: pd.DataFrame) -> list[Any]:
     gaps = table[table["position"] > 0].sort_values("position")
     handles: list[Any] = [Patch(label=name, **style.gap_fill(name)) for name in dict.fromkeys(gaps["name"])]
-    whole = Line2D([], [], label="whole path: last node less the first", **WHOLE)
-    signs = Line2D([], [], linestyle="none", label="+, −: the next node's changes are mostly larger, smaller")
+    whole = Line2D([], [], label="whole path", **WHOLE)
+    signs = Line2D([], [], linestyle="none", label="+, −: larger, smaller")
     return [*handles, whole, signs]

@@ -69,8 +69,17 @@ def gaps(tables: Tables) -> Table | None:
 
 
 def _leading(tables: Tables, table: pd.DataFrame) -> list[Shown]:
-    paths = cell_paths(tables.experiment.swept_paths)
-    return [column(label(path, paths), table[path]) for path in paths if table[path].nunique(dropna=False) > 1]
+    """The swept values that tell rows apart; of keys that are swept together, each with the value of the others, the first."""
+    shown: list[str] = []
+    for path in cell_paths(tables.experiment.swept_paths):
+        known = [one for one in shown if _last(one) == _last(path) and table[one].equals(table[path])]
+        if not known and table[path].nunique(dropna=False) > 1:
+            shown.append(path)
+    return [column(label(path, shown), table[path]) for path in shown]
+
+
+def _last(path: str) -> str:
+    return path.rsplit(".", 1)[-1]
 
 
 def _intervals(rows: list[Any], name: str, called: str, meaning: str = "") -> Shown:
