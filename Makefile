@@ -23,6 +23,7 @@ quick: $(VENV)/ready-test
 bench: $(VENV)/ready-test
 	$(BIN)/python -m benchmarks.retraining
 	$(BIN)/python -m benchmarks.stationary
+	$(BIN)/python -m benchmarks.paths
 	$(BIN)/python -m benchmarks.influence
 	$(BIN)/python -m benchmarks.pairs
 	$(BIN)/python -m benchmarks.explain

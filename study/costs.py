@@ -100,4 +100,6 @@ def record_bytes(settings: Settings, sizes: Sizes) -> int:
     replicas = sum(protocol.count + 1 for protocol in settings.protocols if protocol.kind == "cold_seeds")
     actual += replicas * sizes.removals * sizes.test_points
     neighbours = 2 * len(settings.feature_layers) * sizes.rows * sizes.test_points
-    return 9_000 + neighbours + 8 * (predicted + actual + sizes.parameters(settings)) + 10 * sizes.rows
+    nodes = sum(len(names) for names in settings.gap_paths.values())
+    gaps = nodes * sizes.removals * (3 * sizes.test_points + 2)
+    return 9_000 + neighbours + 8 * (predicted + actual + gaps + sizes.parameters(settings)) + 10 * sizes.rows

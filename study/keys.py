@@ -14,6 +14,7 @@ NUMBERS_VERSION = 2
 # trial holds that value the key is left out, so that records made before it existed stay valid. Estimators and
 # protocols are entered by kind: "estimators.exact.rank".
 LATER_KEYS: dict[str, object] = {
+    "paths": None,
     "points.fraction": 1.0, "points.perturbation": 0.1, "points.direction": "influence", "points.features": "input",
     "neighbours": None, "estimators.exact.penalty": True, "estimators.ggn.penalty": True,
     "points.group_size": 1, "points.group": "random", "points.scrambled": False, "training.initial_scale": 1.0,
@@ -44,6 +45,7 @@ def canonical(settings: Settings, content: Mapping[str, str]) -> dict[str, Any]:
     """All that can change a number of the trial, defaults written out, as JSON-able tables."""
     tables = settings.model_dump()
     tables["points"]["by"] = settings.ranked_by
+    tables["paths"] = settings.gap_paths or None
     if "data" in content:
         tables["data"]["name"] = f"sha256:{content['data']}"
     if "factory" in content:

@@ -77,6 +77,7 @@ def _experiment(path: Path, text: str, given: Sequence[str], known: dict[str, st
     every_path = list(dict.fromkeys(swept for block in blocks for swept in block.axes))
     validation.check_base(plain, every_path, replaced)
     validation.check_ranking(plain, blocks)
+    validation.check_paths(plain)
     count = sum(block.size for block in blocks)
     if count > MOST_TRIALS:
         raise StudyError(f"sweep: {count} trials; at most {MOST_TRIALS} can be planned as one experiment")

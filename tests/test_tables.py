@@ -498,7 +498,7 @@ def test_reading_changes_no_evidence_and_tables_rebuild_alike(tmp_path):
     store = synthetic.filled(Store(tmp_path, "synthetic"), experiment)
     before = {path: path.read_bytes() for path in (store.folder / "records").iterdir()}
     written = {path: path.read_bytes() for path in tables.write(experiment, store)}
-    names = ["trials", "estimates", "agreement", "cells", "reliability"]
+    names = ["trials", "estimates", "agreement", "cells", "verdicts", "reliability"]
     assert [path.name for path in written] == [f"{name}.csv" for name in names]
     assert {path: path.read_bytes() for path in tables.write(experiment, store)} == written
     assert {path: path.read_bytes() for path in (store.folder / "records").iterdir()} == before

@@ -280,6 +280,8 @@ def test_the_key_is_pinned():
         ("points.scrambled", False),
         ("training.initial_scale", 1),
         ("neighbours", None),
+        ("paths", None),
+        ("paths", {"none": ["cold", "exact"]}),  # a trial without the first node has no such path
         ("estimators.0.name", "exact"),
         ("estimators.0.damping", 0),
         ("estimators.1.parameters", "all"),
@@ -314,6 +316,7 @@ def test_writing_a_default_out_keeps_the_key(path, default):
         ("training.step_every", 10),
         ("points.features", "output"),
         ("neighbours", {"features": ["input"]}),
+        ("paths", {"one": ["warm", "exact"]}),
         ("training.steps", 10),
         ("training.batch_size", 10),
         ("training.weight_decay", 0.1),

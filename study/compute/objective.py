@@ -199,9 +199,12 @@ class Target:
 
     def gradients(self, theta: Tensor) -> Tensor:
         """Its gradients ∇_θ for one network theta [P], as [T, P]."""
+        return self.network.row_gradients(theta[None], self.x, self.output_gradients(theta)[None])[0]
+
+    def output_gradients(self, theta: Tensor) -> Tensor:
+        """Its gradients by the outputs for one network theta [P], as [T, C]."""
         outputs = self.network.outputs(theta[None], self.x).detach().requires_grad_()
-        (pull,) = torch.autograd.grad(self.of_outputs(outputs).sum(), outputs)
-        return self.network.row_gradients(theta[None], self.x, pull)[0]
+        return torch.autograd.grad(self.of_outputs(outputs).sum(), outputs)[0][0]
 
     def along(self, theta: Tensor, direction: Tensor) -> Tensor:
         """Directional derivatives ∇_θᵀu for stacks theta and u [B, P], as [B, T], in one forward pass."""

@@ -21,6 +21,7 @@ from study.compute import (
     fitting,
     flags,
     fused,
+    gaps,
     groups,
     neighbours,
     points,
@@ -281,6 +282,9 @@ def _record(run: Run, retrained: dict[str, Retrained], certified: dict[str, Cert
         }
         arrays |= _actual(protocol.name, run, outcome, certificate)
         arrays[f"flag/{protocol.name}"] = flags.of_removals(protocol.kind, run.job, outcome, certificate)
+    if paths := p.settings.gap_paths:
+        header["paths"] = paths
+        arrays |= _gaps(paths, run, retrained, arrays)
     return Record(header, arrays)
 
 
@@ -357,3 +361,19 @@ def _with_provenance(record: Record, run: Run, device: str, seconds: float) -> R
     compiled = fused.available(p.network, p.objective.task, p.training_dtype, device)
     record.header["provenance"] = provenance.gather(p.settings.training.dtype, device, compiled, seconds)
     return record
+
+
+def _gaps(
+    paths: dict[str, list[str]], run: Run, retrained: dict[str, Retrained], arrays: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Of every path; a node of several paths is computed once. Actual changes are those of the record."""
+    fitted, target, wanted = run.fitted, run.fitted.target, {name for names in paths.values() for name in names}
+    nodes: dict[str, gaps.Node] = {}
+    for protocol in run.problem.settings.protocols:
+        if protocol.name in wanted:
+            actual = torch.as_tensor(arrays[f"actual/{protocol.name}"], device=fitted.theta.device)
+            nodes[protocol.name] = gaps.measured(target, retrained[protocol.name], protocol.kind, actual)
+    removed = torch.as_tensor(run.removed, device=fitted.theta.device)
+    for name in wanted - set(nodes):
+        nodes[name] = gaps.predicted(target, run.predictions[name], fitted.theta, removed)
+    return gaps.arrays(paths, nodes, target.output_gradients(fitted.theta))

@@ -104,8 +104,8 @@ def phrase(path: str, given: Any, powers: bool = False, brief: bool = False) -> 
     return f"{name(path, brief)} {short(given, powers)}"
 
 
-def axis_label(path: str) -> str:
-    text = name(path)
+def axis_label(path: str, brief: bool = False) -> str:
+    text = name(path, brief)
     return AXES.get(path, text[:1].upper() + text[1:])
 
 

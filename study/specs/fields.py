@@ -71,6 +71,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=100)]
 Layers = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1), AfterValidator(distinct)]
 ParameterNames = Annotated[list[str], Field(min_length=1), AfterValidator(distinct)]
+Nodes = Annotated[list[Name], Field(min_length=2), AfterValidator(distinct)]
 Matrix = Literal["hessian", "gauss_newton"]
 Parameters = Annotated[
     Annotated[Literal["all", "last_layer"], Tag("<word>")] | Annotated[ParameterNames, Tag("<other>")],

@@ -105,7 +105,7 @@ def user_path(error: Error, document: Mapping[str, Any]) -> str:
         name = label(document[where[0]][where[1]])
         parts = [f"{where[0]}.{name}" if name else f"{where[0]}[{where[1] + 1}]"]
         where = where[3:]  # name, position and the tag of its kind
-    parts += [part for part in where if isinstance(part, str) and not part.startswith("<")]
+    parts += [part for part in where if isinstance(part, str) and not part.startswith(("<", "["))]  # "[key]": of a table
     return ".".join(parts)
 
 

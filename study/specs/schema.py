@@ -20,6 +20,7 @@ from study.specs.fields import (
     Matrix,
     ModelKind,
     Name,
+    Nodes,
     NotNegative,
     Parameters,
     Positive,
@@ -580,7 +581,11 @@ def _refuse_response(protocol: Any, settings: "Settings") -> None:
 
 
 class Settings(Table):
-    """All that can change a number of one trial, fully specified."""
+    """All that can change a number of one trial, fully specified.
+
+    `[paths]`: names of protocols, then of estimators, in the order in which they lead from a truth to a prediction; what lies
+    between each two neighbours is recorded. Of a path a trial follows the nodes that it has.
+    """
 
     target: Literal["loss", "margin"] = "loss"
     data: Data
@@ -590,6 +595,7 @@ class Settings(Table):
     neighbours: Neighbours | None = None
     estimators: Annotated[list[Estimator], Field(min_length=1)]
     protocols: Annotated[list[Protocol], Field(min_length=1)]
+    paths: dict[Name, Nodes] | None = None
     seed: Seed = 0
 
     @model_validator(mode="after")
@@ -611,6 +617,14 @@ class Settings(Table):
         if self.points.grouped:
             _refuse_groups(self)
         return self
+
+    @property
+    def gap_paths(self) -> dict[str, list[str]]:
+        """By path the nodes that this trial has, in order: those that its block does not select are passed over, and a path
+        that keeps fewer than two is none of this trial's."""
+        names = {entry.name for entry in (*self.protocols, *self.estimators)}
+        kept = {path: [node for node in nodes if node in names] for path, nodes in (self.paths or {}).items()}
+        return {path: nodes for path, nodes in kept.items() if len(nodes) > 1}
 
     @property
     def ranked_by(self) -> str:

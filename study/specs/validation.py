@@ -1,6 +1,7 @@
 """Validation: the schema applied to the base of a spec and to each combination of its sweep, mistakes told in words."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from pydantic import ValidationError
@@ -36,13 +37,37 @@ def _axis_hint(error: refusals.Error) -> str:
 
 def check_ranking(plain: Mapping[str, Any], blocks: Sequence[Block]) -> None:
     """Refuses a `points.by` that names no estimator at all, even where the trial's rule does not rank by one."""
-    entries = plain.get("estimators")
-    defined = [name for name in map(label, entries if isinstance(entries, list) else []) if name is not None]
+    defined = _defined(plain, "estimators")
     places = [("points.by", value_in(plain, "points.by"))]
     places += [(block.named("points.by"), by) for block in blocks for by in block.axes.get("points.by", [])]
     for place, by in places:
         if isinstance(by, str) and by not in defined:
             raise StudyError(f"{place} = {show(by)}: no such estimator; {suggestion(by, defined, 'defined')}")
+
+
+def check_paths(plain: Mapping[str, Any]) -> None:
+    """Refuses a node of `[paths]` that is defined nowhere or twice, and a protocol that comes after an estimator."""
+    protocols, estimators = (_defined(plain, key) for key in ("protocols", "estimators"))
+    for path, nodes in (plain.get("paths") or {}).items():
+        for node in nodes:
+            if node not in (*protocols, *estimators):
+                hint = suggestion(node, [*protocols, *estimators], "defined")
+                raise StudyError(f"paths.{path} = {show(nodes)}: no protocol or estimator is called {show(node)}; {hint}")
+            if node in protocols and node in estimators:
+                raise StudyError(
+                    f"paths.{path} = {show(nodes)}: {show(node)} is a protocol and an estimator; rename one of them"
+                )
+        late = [node for before, node in pairwise(nodes) if before in estimators and node in protocols]
+        if late:
+            raise StudyError(
+                f"paths.{path} = {show(nodes)}: the protocol {show(late[0])} comes after an estimator; a path leads from "
+                "truths to predictions"
+            )
+
+
+def _defined(plain: Mapping[str, Any], key: str) -> list[str]:
+    entries = plain.get(key)
+    return [name for name in map(label, entries if isinstance(entries, list) else []) if name is not None]
 
 
 def _others(errors: Sequence[object]) -> str:

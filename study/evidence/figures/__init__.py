@@ -17,6 +17,7 @@ from study.evidence import copies, files, wording
 from study.evidence.figures import (
     correlations,
     eigenvalues,
+    gaps,
     layout,
     lines,
     losses,
@@ -58,6 +59,7 @@ STEMS = (
     "parameter_change_",
     "recall",
     "reliability_",
+    "gaps_",
 )
 
 
@@ -91,6 +93,7 @@ def plan(material: Material) -> Iterator[tuple[str, Callable[[], Figure]]]:
     top_eigenvalue_against_AXIS       where trained networks vary along the axis and some eigenvalue is recorded
     parameter_change_against_AXIS     where the axis is a swept path and some estimator knows how far parameters move
     recall, or recall_VALUES          where records rank neighbours: a file per cell; at most MOST_RECALLS, evenly spread
+    gaps_PATH_against_AXIS            where records follow paths and something is swept: a file per path
     PRIMARY_against_test_loss         where some cell has at least MANY_TESTS test rows
     predicted_vs_actual_ESTIMATOR_PROTOCOL          all cells in one file, if at most MOST_PANELS are planned;
     predicted_vs_actual_ESTIMATOR_PROTOCOL_VALUES   else a file per line of the rest of the sweep; at most MOST_SCATTERS
@@ -99,7 +102,7 @@ def plan(material: Material) -> Iterator[tuple[str, Callable[[], Figure]]]:
     Stems depend on the spec and not on how many trials are done.
     """
     sweep = material.sweep
-    axis = wording.stem((sweep.axis or lines.ESTIMATOR).replace(".*", "").replace(".", "_"))
+    axis = _axis_stem(sweep.axis or lines.ESTIMATOR)
     yield "overview", partial(overview.figure, material)
     for metric in wording.METRICS:
         yield f"{metric}_against_{axis}", partial(correlations.correlation, material, metric)
@@ -117,8 +120,14 @@ def plan(material: Material) -> Iterator[tuple[str, Callable[[], Figure]]]:
     if material.many_tests:
         primary = material.tables.experiment.primary
         yield f"{primary}_against_test_loss", partial(losses.against_loss, material, primary)
+    for path, swept in gaps.paths(material):
+        yield f"gaps_{path}_against_{_axis_stem(swept)}", partial(gaps.gaps, material, path)
     yield from _recalls(material)
     yield from _scatters(material)
+
+
+def _axis_stem(axis: str) -> str:
+    return wording.stem(axis.replace(".*", "").replace(".", "_"))
 
 
 def _recalls(material: Material) -> Iterator[tuple[str, Callable[[], Figure]]]:

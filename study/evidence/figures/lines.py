@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -84,12 +84,24 @@ class Sweep:
         """Of the axis: every planned value has its place from the start."""
         if self.axis is None:
             return scales.of(ESTIMATOR, self.estimators)
-        return scales.of(self.axis, list(self.plan[self.axis]))
+        return replace(scales.of(self.axis, list(self.plan[self.axis])), brief=bool(self.repeated))
 
     @cached_property
     def rest(self) -> list[str]:
-        """Swept paths other than the axis that take several values."""
-        return [path for path in self.paths if path != self.axis and len(self.distinct(path)) > 1]
+        """Swept paths other than the axis that take several values, but for those that only repeat it."""
+        varying = [path for path in self.paths if path != self.axis and len(self.distinct(path)) > 1]
+        return [path for path in varying if path not in self.repeated]
+
+    @cached_property
+    def repeated(self) -> list[str]:
+        """Paths that only repeat the axis: that give the same key of other entries its value in every trial."""
+        return [path for path in self.paths if path != self.axis and self._repeats_axis(path)]
+
+    def _repeats_axis(self, path: str) -> bool:
+        if self.axis is None or path.rsplit(".", 1)[-1] != self.axis.rsplit(".", 1)[-1]:
+            return False
+        pairs = zip(self.plan[path], self.plan[self.axis], strict=True)
+        return all(wording.value(given) == wording.value(own) for given, own in pairs)
 
     @cached_property
     def ranked(self) -> str | None:
@@ -143,7 +155,8 @@ class Sweep:
     def phrase(self, path: str, given: Any) -> str:
         """A swept path with its value, in the notation that suits all values of the path."""
         powers = path in self.paths and wording.in_powers(self.distinct(path))
-        return wording.phrase(path, given, powers, unmistakable(path, self.paths))
+        brief = unmistakable(path, self.paths) or (path == self.axis and bool(self.repeated))
+        return wording.phrase(path, given, powers, brief)
 
     def constants(self, protocol: str) -> dict[str, Any]:
         found = {path: self.distinct(path, protocol) for path in self.rest}

@@ -20,12 +20,16 @@ MARGIN = 0.62  # of a step, left of the first and right of the last value
 
 @dataclass(frozen=True)
 class Scale:
-    """places: swept value -> position. A logarithmic scale stands at log₁₀; `gap` lies between 0 and the positive values."""
+    """places: swept value -> position. A logarithmic scale stands at log₁₀; `gap` lies between 0 and the positive values.
+
+    brief: whether its label needs no name of an estimator or protocol.
+    """
 
     path: str
     places: dict[Any, float]
     gap: float | None = None
     logarithmic: bool = False
+    brief: bool = False
 
     @property
     def step(self) -> float:
@@ -72,7 +76,7 @@ class Scale:
                       gid="break")  # fmt: skip
             axes.axvline(self.gap, color=REFERENCE, linewidth=0.4, linestyle=(0, (1, 3)), zorder=0)
         if label:
-            axes.set_xlabel(wording.axis_label(self.path))
+            axes.set_xlabel(wording.axis_label(self.path, self.brief))
 
     def _before(self) -> list[bool]:
         """Which values are labelled before the others: on a logarithmic axis 0 and the decades."""

@@ -27,6 +27,15 @@ ESTIMATOR_FAMILIES = {
     "#E69F00": ("arnoldi", "nystrom"),
     "#882255": ("identity", "tracin"),
 }
+# Fills of the gaps between truth and prediction, after Tol's light scheme, each with its hatch.
+GAP_FILLS: dict[str, tuple[str, str]] = {
+    "warm/cold": ("#77AADD", "||||"), "proximity": ("#44BB99", "...."), "non-convergence": ("#99DDFF", "////"),
+    "residual curvature": ("#BBCC33", "xxxx"), "linearisation": ("#EE8866", ""), "damping": ("#EEDD88", "\\\\\\\\"),
+    "solver": ("#FFAABB", "----"), "parameters": ("#C9B3E6", "++++"),
+    "penalty": ("#AAAA00", "...."),
+}  # fmt: skip
+OTHER_GAP = ("#DDDDDD", "oo")
+HATCH_DARKER = 0.72  # of the fill's brightness
 OTHER_COLOUR = "#8B5A2B"  # a protocol or an estimator without a family of its own
 NETWORK_COLOUR = "#5E6C99"  # trained networks that several protocols start from
 PUBLISHED_COLOUR = "#F0E442"  # filled, with a black edge
@@ -62,7 +71,7 @@ RC: Any = {
     "xtick.minor.width": 0.4, "lines.linewidth": 1.1, "lines.markersize": 3.8, "pdf.fonttype": 42,
     "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "axes.spines.top": False,
     "axes.spines.right": False, "xtick.bottom": True, "ytick.left": True, "svg.hashsalt": "study",
-    "axes.unicode_minus": True,
+    "axes.unicode_minus": True, "hatch.linewidth": 0.5,
 }  # fmt: skip
 
 
@@ -102,6 +111,16 @@ def protocol_colour(kind: str) -> str:
 
 def estimator_colour(kind: str) -> str:
     return next((colour for colour, kinds in ESTIMATOR_FAMILIES.items() if kind in kinds), OTHER_COLOUR)
+
+
+def gap_fill(name: str) -> dict[str, Any]:
+    """Face and hatch of a gap as matplotlib's keywords; one of several names has the first one's face, the next one's hatch."""
+    parts = name.split(" + ")
+    face, hatch = GAP_FILLS.get(parts[0], OTHER_GAP)
+    if len(parts) > 1:
+        hatch = GAP_FILLS.get(parts[1], OTHER_GAP)[1] or "OO"
+    red, green, blue = (HATCH_DARKER * part for part in mpl.colors.to_rgb(face))
+    return {"facecolor": face, "edgecolor": mpl.colors.to_hex((red, green, blue)), "hatch": hatch, "linewidth": 0.4}
 
 
 def shade(colour: str, rank: int, count: int) -> str:

@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from study.evidence import files, wording
-from study.evidence.report import answers, audits, cell_rows, cell_tables, displays, recall_table, reliability_table
+from study.evidence.report import (
+    answers,
+    audits,
+    cell_rows,
+    cell_tables,
+    displays,
+    recall_table,
+    reliability_table,
+    verdict_tables,
+)
 from study.evidence.store import Store
 from study.evidence.tables import Tables, summaries
 from study.progress import duration
@@ -43,6 +52,10 @@ CAPTIONS = {
     r"reliability_against_(\w+)": "Reliability of the truth's mean over seeds against {}, with 95% intervals, and below it "
     "the Pearson correlation of seed means, prediction and truth from different seeds, with its noise ceiling √reliability. What "
     "lies between the two is no noise of the truth. Seeds that reached one minimum count as one.",
+    r"gaps_(.+)_against_(\w+)": "Gaps between neighbouring nodes of the path {}, against {}: root mean squares over removals of "
+    "their differences in test loss, over that of the effect that the first node measures, one upon the other; means over "
+    "usable comparisons. + or − where the next node's changes are mostly larger or smaller. Gaps may cancel: diamonds, with 95% "
+    "intervals, are the last node less the first.",
     r"recall(?:_.+)?": "Recall R@m of FastIF's preselection: the share of the m rows of largest change, predicted or actual, "
     "that is among the k nearest neighbours of the test point, by the layer whose features measure the distance; k/m at most. "
     "Means over trials and test rows with 95% intervals, in which seeds that reached one minimum count as one; dotted: k rows "
@@ -102,6 +115,8 @@ def page(tables: Tables, figures: Iterable[Path] = (), audit: Path | None = None
         remarks=answers.remarks(experiment, rows),
         cells=cell_tables.cells(experiment, tables.cells),
         reliability=reliability_table.reliability(tables),
+        verdicts=verdict_tables.verdicts(tables),
+        gaps=verdict_tables.gaps(tables),
         recall=recall_table.recall(tables),
         figures=[_figure(path) for path in _chosen(figures)],
         certificates=displays.certificates(tables),

@@ -41,6 +41,7 @@ CITED: dict[tuple[str, str], tuple[str, ...]] = {
     ("estimator", "perturb_input"): ("koh2017understanding",),
     ("estimator", "tracin"): ("pruthi2020estimating",),
     ("neighbours", "faiss"): ("guo2021fastif", "douze2024faiss"),
+    ("paths", "gaps"): ("bae2022if",),
     ("protocol", "warm"): ("koh2017understanding", "basu2021influence"),
     ("protocol", "cold"): ("bae2022if",),
     ("protocol", "cold_seeds"): ("bae2022if", "k2021revisiting", "nguyen2023bayesian"),
@@ -404,6 +405,8 @@ def choices(experiment: Experiment) -> list[tuple[str, str]]:
         found |= {("optimizer", settings.training.optimizer): None, ("schedule", settings.training.schedule): None}
         if settings.feature_layers:
             found["neighbours", "faiss"] = None
+        if settings.gap_paths:
+            found["paths", "gaps"] = None
         if settings.model.kind == "mlp":
             found[("activation", settings.model.activation)] = None
         if not settings.data.is_file:

@@ -32,6 +32,7 @@ BOUNDED = (
     "reliability",
     "ceiling",
     "disattenuated",
+    "correlation",
 )  # metrics of at most one: shown to three decimals
 WORDS = {"": None, "True": True, "False": False}  # as a CSV file writes what is neither number nor text
 TEXTS = ("experiment", "trial", "estimator", "protocol", "kind", "undefined", "resampled")  # columns never of numbers

@@ -38,6 +38,7 @@ SCALES = {
     "sign_agreement": Scale(_arcsine, _share),
     "recall": Scale(_arcsine, _share),
     "mean_absolute_error": Scale(np.log, np.exp),
+    "relative": Scale(np.log, np.exp),
 }
 PLAIN = Scale(np.asarray, np.asarray)
 

@@ -15,10 +15,12 @@ from study.evidence.store import Store
 from study.evidence.tables import cells as cell_table
 from study.evidence.tables import comparisons
 from study.evidence.tables import estimates as estimate_table
+from study.evidence.tables import gaps as gap_table
 from study.evidence.tables import pairs as pair_table
 from study.evidence.tables import recalls as recall_table
 from study.evidence.tables import reliabilities as reliability_table
 from study.evidence.tables import trials as trial_table
+from study.evidence.tables import verdicts as verdict_table
 
 if TYPE_CHECKING:
     from study.trials import Experiment
@@ -28,8 +30,9 @@ WRITTEN = (
     "estimates",
     "agreement",
     "cells",
+    "verdicts",
 )  # pairs are many: `study export` writes them where they are wanted
-SOMETIMES = ("reliability", "recall")  # written only where they have rows
+SOMETIMES = ("reliability", "recall", "gaps")  # written only where they have rows
 
 
 class Tables:
@@ -80,6 +83,14 @@ class Tables:
     @cached_property
     def recall(self) -> pd.DataFrame:
         return recall_table.build(self.readings)
+
+    @cached_property
+    def gaps(self) -> pd.DataFrame:
+        return gap_table.build(self.readings)
+
+    @cached_property
+    def verdicts(self) -> pd.DataFrame:
+        return verdict_table.build(self.readings, self.agreement, self.cells, self.gaps, self.reliability)
 
     def write(self, folder: Path) -> list[Path]:
         """Each of WRITTEN, and of SOMETIMES what has rows, as a CSV file in `folder`, whole or not at all; the paths."""
