@@ -27,6 +27,7 @@ from study.specs.schema import (
     Stationary,
     Tracin,
     Training,
+    Twin,
     Unrolled,
     Warm,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "Stationary",
     "Tracin",
     "Training",
+    "Twin",
     "Unrolled",
     "Warm",
 ]
