@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from study.evidence import files, wording
-from study.evidence.report import answers, audits, cell_rows, cell_tables, displays, recall_table
+from study.evidence.report import answers, audits, cell_rows, cell_tables, displays, recall_table, twin_table
 from study.evidence.store import Store
 from study.evidence.tables import Tables, summaries
 from study.progress import duration
@@ -44,6 +44,9 @@ CAPTIONS = {
     "that is among the k nearest neighbours of the test point, by the layer whose features measure the distance; k/m at most. "
     "Means over trials and test rows with 95% intervals, in which seeds that reached one minimum count as one; dotted: k rows "
     "at random.",
+    r"twins": "What each change to the published validation does, all else the same: mean correlation and sign agreement as "
+    "published and with the change, and the paired change of the correlation over seeds and test rows that both sides can use; "
+    "bars are 95% intervals; usable of all is written where not all are.",
     r"top_eigenvalue_against_(\w+)": "Largest eigenvalue of the Hessian of the trained networks against {}: one network "
     "each, and their median.",
     r"parameter_change_against_(\w+)": "How far removal moves the parameters, predicted and actual, against {}: medians and "
@@ -99,6 +102,7 @@ def page(tables: Tables, figures: Iterable[Path] = (), audit: Path | None = None
         remarks=answers.remarks(experiment, rows),
         cells=cell_tables.cells(experiment, tables.cells),
         recall=recall_table.recall(tables),
+        twins=twin_table.twins(tables),
         figures=[_figure(path) for path in _chosen(figures)],
         certificates=displays.certificates(tables),
         estimators=displays.estimators(tables),

@@ -18,6 +18,7 @@ from study.evidence.tables import estimates as estimate_table
 from study.evidence.tables import pairs as pair_table
 from study.evidence.tables import recalls as recall_table
 from study.evidence.tables import trials as trial_table
+from study.evidence.tables import twins as twin_table
 
 if TYPE_CHECKING:
     from study.trials import Experiment
@@ -28,7 +29,7 @@ WRITTEN = (
     "agreement",
     "cells",
 )  # pairs are many: `study export` writes them where they are wanted
-SOMETIMES = ("recall",)  # written only where they have rows
+SOMETIMES = ("recall", "twins")  # written only where they have rows
 
 
 class Tables:
@@ -70,6 +71,10 @@ class Tables:
     @cached_property
     def recall(self) -> pd.DataFrame:
         return recall_table.build(self.readings)
+
+    @cached_property
+    def twins(self) -> pd.DataFrame:
+        return twin_table.build(self.readings, self.agreement)
 
     def write(self, folder: Path) -> list[Path]:
         """Each of WRITTEN, and of SOMETIMES what has rows, as a CSV file in `folder`, whole or not at all; the paths."""
