@@ -34,7 +34,7 @@ def named_in(name: str, experiments: str | Path) -> Path | None:
     """The file `name`.toml in the folder or in one below it, None where there is none; two of one name are refused."""
     found = [file for file in known_in(experiments) if file.stem == name]
     if len(found) > 1:
-        raise StudyError(f"{show(name)}: {len(found)} specs are called so: {listed(map(str, found))}; give the path of one")
+        raise StudyError(f"{show(name)}: {len(found)} specs are called so: {' and '.join(map(str, found))}; give the path of one")
     return found[0] if found else None
 
 

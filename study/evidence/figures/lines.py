@@ -14,7 +14,7 @@ import pandas as pd
 from study.evidence import wording
 from study.evidence.figures import scales
 from study.evidence.figures.style import FILLS, LINES, MARKERS, Look, estimator_colour, protocol_colour, shade
-from study.evidence.paths import cell_paths, swept_axis, unmistakable
+from study.evidence.paths import cell_paths, swept_axis, tied, unmistakable
 from study.evidence.readings import Readings, swept_values
 
 MOST_LINES = 8  # of a panel: more cannot be told apart
@@ -88,8 +88,21 @@ class Sweep:
 
     @cached_property
     def rest(self) -> list[str]:
-        """Swept paths other than the axis that take several values."""
-        return [path for path in self.paths if path != self.axis and len(self.distinct(path)) > 1]
+        """Swept paths that take several values, other than the axis and what is tied to it."""
+        left = (self.axis, *self.tied)
+        return [path for path in self.paths if path not in left and len(self.distinct(path)) > 1]
+
+    @cached_property
+    def tied(self) -> dict[str, list[Any]]:
+        """What varies only as the axis does: its values along the axis, which no line tells apart."""
+        if self.axis is None:
+            return {}
+        first = self.plan.drop_duplicates(self.axis).set_index(self.axis)
+        order = [given for given in self.scale.places if given is not None]
+        return {
+            path: [wording.value(first[path].loc[given]) for given in order]
+            for path in tied({path: list(self.plan[path]) for path in self.paths}, self.axis)
+        }
 
     @cached_property
     def ranked(self) -> str | None:
@@ -198,7 +211,9 @@ def _panel(
                     FILLS[place % len(FILLS)], ", ".join(phrases))  # fmt: skip
         lines.append(Line(estimator, values, groups[found], look))
     title = wording.protocol_title(protocol, kind, _spoken(sweep, constants))
-    subtitle = ", ".join(sweep.phrase(path, given) for path, given in constants.items())
+    told = [sweep.phrase(path, given) for path, given in constants.items()]
+    told += [f"{wording.name(path)} {', '.join(map(wording.short, values))}" for path, values in sweep.tied.items()]
+    subtitle = ", ".join(told)
     note = f"{len(shown)} of {len(groups)} lines" if len(shown) < len(groups) else ""
     return Panel(protocol, kind, title, subtitle, lines, note)
 
