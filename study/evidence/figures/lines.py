@@ -87,6 +87,11 @@ class Sweep:
         return scales.of(self.axis, list(self.plan[self.axis]))
 
     @cached_property
+    def numeric(self) -> bool:
+        """Whether a line may join the values of the axis: nothing lies between one word, or one estimator, and the next."""
+        return self.axis is not None and wording.all_numbers([given for given in self.scale.places if given is not None])
+
+    @cached_property
     def rest(self) -> list[str]:
         """Swept paths that take several values, other than the axis and what is tied to it."""
         left = (self.axis, *self.tied)
@@ -204,9 +209,7 @@ def _panel(
         place = styles.index(_second(sweep, found))
         ranks = sweep.distinct(sweep.ranked) if sweep.ranked else [None]
         rank = ranks.index(values[sweep.ranked]) if sweep.ranked else 0
-        style = (
-            LINES[place % len(LINES)] if sweep.axis is not None else "none"
-        )  # nothing joins one estimator to the next
+        style = LINES[place % len(LINES)] if sweep.numeric else "none"
         look = Look(shade(colour, rank, len(ranks)), MARKERS[rank % len(MARKERS)], style,
                     FILLS[place % len(FILLS)], ", ".join(phrases))  # fmt: skip
         lines.append(Line(estimator, values, groups[found], look))

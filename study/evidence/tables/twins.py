@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -44,12 +46,14 @@ def build(readings: Readings, agreement: pd.DataFrame) -> pd.DataFrame:
     experiment = readings.experiment
     paths = cell_paths(experiment.swept_paths)
     cells = list(_cells(readings, agreement, paths)) if experiment.twins else []
-    rows = []
     behind = {id(labels): cell for labels, cell in cells}
-    for twin in experiment.twins:
-        for pair in pairs(twin, [labels for labels, _ in cells]):
-            one, other = (_Side(twin, side, labels, behind[id(labels)]) for side, labels in zip(SIDES, pair, strict=True))
-            rows.append(_row(one, other, paths))
+    found = [
+        (_Side(twin, PUBLISHED, one, behind[id(one)]), _Side(twin, CORRECTED, other, behind[id(other)]))
+        for twin in experiment.twins
+        for one, other in pairs(twin, [labels for labels, _ in cells])
+    ]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # as for `cells`
+        rows = list(pool.map(lambda sides: _row(sides[0], sides[1], paths), found))
     table = pd.DataFrame(rows, columns=["twin", *paths, *_found(experiment.primary)])
     for path in paths:
         table[path] = swept_values(list(table[path]))
