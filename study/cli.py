@@ -17,12 +17,12 @@ from study import interrupts
 
 
 def _complete_spec(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
-    """Names of specs in experiments/, or paths once the word looks like one."""
+    """Names of specs in experiments/ and below it, or paths once the word looks like one."""
     from click.shell_completion import CompletionItem
 
     if "/" in incomplete or incomplete.startswith("."):
         return [CompletionItem(incomplete, type="file")]
-    names = sorted(path.stem for path in Path("experiments").glob("*.toml"))
+    names = sorted({path.stem for path in Path("experiments").rglob("*.toml")})
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
@@ -67,7 +67,8 @@ class Group(click.Group):
 def main() -> None:
     """How well do influence functions predict what removing a training point does?
 
-    SPEC is the path of a spec (TOML) or the name of one in experiments/. Evidence lives in RESULTS/<name of the experiment>/.
+    SPEC is the path of a spec (TOML) or the name of one in experiments/ or a folder in it. Evidence lives in RESULTS/<name of the
+    experiment>/.
     """
 
 
@@ -423,7 +424,7 @@ def show(key: str, results: str) -> None:
 @main.command("list")
 @RESULTS
 def list_(results: str) -> None:
-    """The specs in experiments/, and others that have results: how far each has come, and its answer in a line."""
+    """The specs in experiments/ and below it, and others that have results: how far each has come, and its answer in a line."""
     from study import trials
     from study.errors import StudyError
     from study.evidence.report import answers
@@ -449,7 +450,7 @@ def list_(results: str) -> None:
 
 
 def _with_results(results: str) -> list[tuple[Any, Any]]:
-    """Every experiment with records or tables in the folder, by its spec in experiments/, else by the one kept with it."""
+    """Every experiment with records or tables in the folder: by its spec in experiments/, or else by the one kept with it."""
     from study.errors import StudyError
     from study.evidence.store import Store
 
@@ -466,9 +467,10 @@ def _with_results(results: str) -> list[tuple[Any, Any]]:
 def _of_results(store: Any) -> Any:
     from study import trials
     from study.errors import StudyError
+    from study.specs import files
 
-    spec = Path("experiments") / f"{store.folder.name}.toml"
-    if not spec.is_file():
+    spec = files.named_in(store.folder.name, "experiments")
+    if spec is None:
         return trials.load(store.spec_path, kept=True)
     try:
         return trials.load(spec, kept=True)
@@ -484,12 +486,13 @@ def _has_records(experiment: Any, store: Any) -> bool:
 
 
 def _experiment(spec: str, results: str) -> tuple[Any, Any]:
-    """By path, by name in experiments/, or by the name of its results, with which its spec is kept."""
+    """By path, by name in experiments/ or below it, or by the name of its results, with which its spec is kept."""
     from study import trials
     from study.evidence.store import Store
+    from study.specs import files
 
     kept = Path(results) / spec / "spec.toml"
-    own = len(Path(spec).parts) == 1 and not Path("experiments", f"{spec}.toml").is_file() and kept.is_file()
+    own = len(Path(spec).parts) == 1 and not files.named_in(spec, "experiments") and kept.is_file()
     experiment = trials.load(kept if own else spec, kept=True)
     return experiment, Store(results, experiment.name)
 

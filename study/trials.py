@@ -10,13 +10,13 @@ from study import checks, factories
 from study.data import Dataset, Split
 from study.errors import StudyError
 from study.keys import LATER_KEYS, NUMBERS_VERSION, canonical, content, digest_of, family_of, key
-from study.specs import Settings, Spec, files, overrides, validation
+from study.specs import Settings, Spec, Twin, files, overrides, twins, validation
 from study.specs.paths import NAMED_LISTS, value_at
 from study.specs.sweeps import MOST_TRIALS, Block, combinations
 
 __all__ = ["LATER_KEYS", "NUMBERS_VERSION", "Experiment", "Trial", "check", "content", "family", "key", "load"]
 
-HEADER = ("name", "question", "primary")
+HEADER = ("name", "question", "primary", "twins")
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class Trial:
 class Experiment:
     """One question: a spec file and the trials it expands into.
 
-    `text` is the TOML as read, before any of the `overrides`. `files` holds the SHA-256 of every file that it names.
+    `text` is the TOML as read, before any of the `overrides`. `files` holds the SHA-256 of every file that it names. `twins`:
+    which of its cells are compared with which.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Experiment:
     path: Path
     files: dict[str, str] = field(default_factory=dict)
     overrides: tuple[str, ...] = ()
+    twins: tuple[Twin, ...] = ()
 
 
 def load(
@@ -92,7 +94,8 @@ def _experiment(path: Path, text: str, given: Sequence[str], known: dict[str, st
     question = plain.get("question", header["question"].default)
     primary = plain.get("primary", header["primary"].default)
     every = list(trials.values())
-    return Experiment(plain["name"], question, primary, every, swept_paths, text, path, known, tuple(given))
+    compared = twins.checked(plain.get("twins", []), [(trial.settings, trial.swept) for trial in every], swept_paths)
+    return Experiment(plain["name"], question, primary, every, swept_paths, text, path, known, tuple(given), compared)
 
 
 def _expand(

@@ -33,6 +33,7 @@ class Experiment:
     primary: str = "spearman"
     trials: list[Trial] = field(default_factory=list)
     swept_paths: list[str] = field(default_factory=list)
+    twins: tuple[Any, ...] = ()
 
 
 def experiment(axes: dict[str, list[object]] | None = None, seeds: int = 3, **fields: Any) -> Experiment:

@@ -31,9 +31,10 @@ from study.evidence.figures import (
 )
 from study.evidence.figures.material import Material
 from study.evidence.figures.style import Look
-from study.evidence.paths import swept_axis
+from study.evidence.paths import swept_axis, tied
 from study.evidence.store import Store
 from study.evidence.tables import Tables
+from study.specs import Twin
 from tests import synthetic
 from tests.experiments import ROOT
 
@@ -702,3 +703,44 @@ def test_the_overview_counts_what_estimates_raised(tmp_path):
     material = Material(_varied(tmp_path, DEPTHS, change, rows=20))
     flags = overview._flags(material, material.tables.trials, "stationary")
     assert f"indefinite: {len(DEPTHS['model.depth'])} estimates" in flags
+
+
+def test_what_is_tied_to_the_axis_makes_no_lines(tmp_path):
+    """A width chosen for every depth: one line along the depth, its widths told in the panel's title."""
+    found = tied({"model.depth": [1, 1, 2], "model.width": [9, 9, 4], "seed": [0, 1, 0]}, "model.depth")
+    assert found == ["model.width"]
+    free = synthetic.experiment({"model.depth": [1, 2], "model.width": [9, 4]}, seeds=2)
+    chosen = [trial for trial in free.trials if tuple(trial.swept.values()) in ((1, 9), (2, 4))]
+    for experiment, lines_wanted in ((free, 2), (replace(free, trials=chosen), 1)):
+        store = synthetic.filled(Store(tmp_path / str(lines_wanted), "synthetic"), experiment)
+        [panel] = Material(Tables(experiment, store)).panels
+        assert len(panel.lines) == lines_wanted
+    assert panel.subtitle == "width 9, 4"
+
+
+def test_no_line_joins_one_word_to_the_next(tmp_path):
+    experiment = synthetic.experiment({"model.activation": ["tanh", "relu"]}, seeds=2)
+    material = Material(Tables(experiment, synthetic.filled(Store(tmp_path, "synthetic"), experiment)))
+    axes = dict(figures.plan(material))["spearman_against_model_activation"]().axes[0]
+    [drawn] = [line for line in axes.lines if line.get_gid() == "line"]
+    assert (drawn.get_linestyle(), drawn.get_marker()) == ("None", "o")
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["tanh", "relu"]
+
+
+def test_many_twins_of_long_names_fit_on_the_page(tmp_path):
+    """Sixty pairs of cells are more than a page holds: those shown are told."""
+    changes = ("pair the randomness", "match the estimand: retrain only the last layer's weights", "sign")
+    sides = {"published": {"protocol": "warm"}, "corrected": {"protocol": "stationary"}}
+    twins = tuple(Twin(name=f"{name} {n}", **sides) for n in (1, 2) for name in changes)
+    experiment = synthetic.experiment({"model.depth": list(range(1, 11))}, seeds=2, twins=twins)
+    store = Store(tmp_path, "synthetic")
+    for trial in experiment.trials:
+        points = {"train": "highest_loss", "test": {"rows": [83]}}
+        record = synthetic.record(trial, protocols=("warm", "stationary"), points=points)
+        if trial.settings.seed == 1 and trial.swept["model.depth"] > 5:
+            record.header["flags"].append("collapsed")
+        store.write(record)
+    with style.applied():
+        figure = dict(figures.plan(Material(Tables(experiment, store))))["twins"]()
+        _check_texts("twins", figure)
+    assert figure.get_suptitle() == "48 of 60 pairs of cells"

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from study.evidence import wording
+from study.specs.paths import HELD_OUT
 
-HELD_OUT = ("data.test_rows", "data.split_seed")  # these and the seed vary within a cell
+__all__ = ["HELD_OUT", "cell_paths", "swept_axis", "tied", "unmistakable"]
 
 
 def cell_paths(swept_paths: Sequence[str]) -> list[str]:
@@ -25,6 +26,20 @@ def swept_axis(values: Mapping[str, Sequence[Any]]) -> str | None:
     numeric = {path: count for path, count in counts.items() if wording.all_numbers([*(distinct[path] - {None})])}
     candidates = numeric or counts
     return max(candidates, key=lambda path: candidates[path]) if candidates else None
+
+
+def tied(values: Mapping[str, Sequence[Any]], axis: str | None) -> list[str]:
+    """The paths that vary only as the axis does, one value at each of its: a width chosen for every depth, say.
+
+    values: of each swept path, row for row of one table.
+    """
+    if axis is None:
+        return []
+    along = [wording.value(given) for given in values[axis]]
+    found = {path: set(zip(along, map(wording.value, own), strict=True)) for path, own in values.items()}
+    count = len(set(along))
+    varies = [path for path, pairs in found.items() if len({given for _, given in pairs}) > 1]
+    return [path for path in varies if path != axis and len(found[path]) == count]
 
 
 def unmistakable(path: str, among: Sequence[str]) -> bool:

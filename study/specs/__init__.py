@@ -29,6 +29,7 @@ from study.specs.schema import (
     Stationary,
     Tracin,
     Training,
+    Twin,
     Unrolled,
     Warm,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "Stationary",
     "Tracin",
     "Training",
+    "Twin",
     "Unrolled",
     "Warm",
 ]

@@ -13,11 +13,10 @@ DEEPEST = 12
 
 
 def find(spec: str | Path, experiments: str | Path) -> Path:
-    """The file meant by a path, or by the name of a spec in the folder `experiments`."""
+    """The file meant by a path, or by the name of a spec in the folder `experiments` or in one below it."""
     path = Path(spec)
     looks_like_path = isinstance(spec, Path) or path.suffix == ".toml" or len(path.parts) > 1
-    named = Path(experiments) / f"{spec}.toml"
-    if not looks_like_path and _holds(named.is_file):
+    if not looks_like_path and (named := named_in(str(spec), experiments)):
         return named
     if _holds(path.is_file):
         return path
@@ -31,11 +30,24 @@ def find(spec: str | Path, experiments: str | Path) -> Path:
     raise StudyError(f"{show(str(spec))}: no such spec; {wanted}; {_nearest_spec(path, Path(experiments))}")
 
 
+def named_in(name: str, experiments: str | Path) -> Path | None:
+    """The file `name`.toml in the folder or in one below it, None where there is none; two of one name are refused."""
+    found = [file for file in known_in(experiments) if file.stem == name]
+    if len(found) > 1:
+        raise StudyError(f"{show(name)}: {len(found)} specs are called so: {' and '.join(map(str, found))}; give the path of one")
+    return found[0] if found else None
+
+
+def known_in(experiments: str | Path) -> list[Path]:
+    """Every spec in the folder and below it."""
+    return [path for path in _known(Path(experiments), "**/*.toml") if _holds(path.is_file)]
+
+
 def _nearest_spec(path: Path, experiments: Path) -> str:
     """Suggests a file beside the path, or, where the path is a bare word, a name in `experiments`."""
     known = {file.stem: str(file) for file in _known(path.parent)}
     if len(path.parts) == 1:
-        known |= {file.stem: file.stem for file in _known(experiments)}
+        known |= {file.stem: file.stem for file in known_in(experiments)}
     match = nearest(path.stem, known)
     return f"did you mean {show(known[match])}?" if match else f"there are: {listed(known.values()) or 'none'}"
 
@@ -47,9 +59,9 @@ def _holds(test: Callable[[], bool]) -> bool:
         return False
 
 
-def _known(folder: Path) -> list[Path]:
+def _known(folder: Path, pattern: str = "*.toml") -> list[Path]:
     try:
-        return sorted(folder.glob("*.toml"))
+        return sorted(folder.glob(pattern))
     except (OSError, ValueError):
         return []
 

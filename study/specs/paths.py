@@ -8,6 +8,7 @@ from study.errors import StudyError, show, suggestion
 NAMED_LISTS = ("estimators", "protocols")
 EVERY = "*"  # in place of a name: every entry of the list
 SECTIONS = ("data", "model", "training", "points", "neighbours")
+HELD_OUT = ("data.test_rows", "data.split_seed")  # these and the seed vary within a cell
 TABLE_VALUE = ["points", "test"]  # the one key whose value may itself be a table
 
 

@@ -21,6 +21,7 @@ from study.specs.schema import (
     Spec,
     Table,
     Training,
+    Twin,
 )
 
 Error = Mapping[str, Any]
@@ -31,6 +32,7 @@ SECTIONS: dict[str, type[Table]] = {
     "points": Points,
     "neighbours": Neighbours,
 }
+TWINS = "twins"
 KINDS = {"estimators": ESTIMATOR_KINDS, "protocols": PROTOCOL_KINDS}
 MISSING = {
     "name": 'write name = "my_experiment" at the top of the file',
@@ -101,6 +103,9 @@ def user_path(error: Error, document: Mapping[str, Any]) -> str:
     """Where the error lies, in the user's terms: `model.depth`, `estimators.exact.damping`, `estimators[1]`."""
     where = list(error["loc"])
     parts: list[str] = []
+    if len(where) > 1 and where[0] == TWINS:
+        name = label(document[TWINS][where[1]])
+        return ".".join([f"{TWINS}[{where[1] + 1}]" if name is None else f'{TWINS} "{name}"', *map(str, where[2:])])
     if len(where) > 1 and where[0] in NAMED_LISTS:
         name = label(document[where[0]][where[1]])
         parts = [f"{where[0]}.{name}" if name else f"{where[0]}[{where[1] + 1}]"]
@@ -138,7 +143,7 @@ def _problem(error: Error) -> str:
         return f"needs {_length(context)}, has {context['actual_length']}"
     if kind in NEEDED and error["loc"][-1] == "<other>":
         return f"must be {_alternatives(error, WORDS[error['loc'][-2]])}"
-    if kind == "list_type" and error["loc"][0] in NAMED_LISTS and len(error["loc"]) == 1:
+    if kind == "list_type" and error["loc"][0] in (*NAMED_LISTS, TWINS) and len(error["loc"]) == 1:
         return f"a list of tables is needed; write [[{error['loc'][0]}]] with double brackets"
     return NEEDED.get(kind, str(error["msg"]))
 
@@ -157,6 +162,8 @@ def _length(context: Mapping[str, Any]) -> str:
 
 def _key_suggestion(error: Error) -> str:
     *where, key = error["loc"]
+    if where and where[0] == TWINS:
+        return suggestion(key, Twin.model_fields)
     if where and where[0] not in (*SECTIONS, *NAMED_LISTS):
         return table_suggestion(where[0], [*where[1:], key])
     elsewhere = [f"{name}.{key}" for name, section in SECTIONS.items() if key in section.model_fields]

@@ -648,10 +648,31 @@ class Settings(Table):
         return self.points.train == NEAREST
 
 
+class Twin(Table):
+    """`[[twins]]`: cells as published against cells in which one thing is changed; it changes no trial.
+
+    A side names estimator, protocol and swept values; cells of the two sides are matched on everything that neither names.
+    `where` restricts both, each path to a list of values. `absolute`: whose correlations lose their sign, comparison by
+    comparison, before they are averaged; `raw`: whose actual changes are taken without subtracting the null.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=60)]
+    published: dict[str, Any]
+    corrected: dict[str, Any]
+    where: dict[str, Any] = {}
+    absolute: Literal["published", "corrected", "both"] | None = None
+    raw: Literal["published", "corrected", "both"] | None = None
+
+    def takes(self, treatment: Literal["absolute", "raw"], side: str) -> bool:
+        """Whether the treatment is that of this side."""
+        return getattr(self, treatment) in (side, "both")
+
+
 class Spec(Settings):
-    """The whole file: the settings every trial shares, and what names and sweeps them."""
+    """The whole file: the settings every trial shares, and what names, compares and sweeps them."""
 
     name: Name
     question: str = ""
     primary: Literal["spearman", "pearson"] = "spearman"
+    twins: list[Twin] = []
     sweep: list[dict[str, Any]] | dict[str, Any] = []

@@ -14,7 +14,7 @@ from study.specs.schema import Settings
 
 MOST_TRIALS = 1_000_000
 LARGEST_INTEGER = 2**63 - 1
-NOT_SWEPT = ("name", "question", "primary", "sweep", "paths")
+NOT_SWEPT = ("name", "question", "primary", "twins", "sweep", "paths")
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from study.evidence.figures import (
     slopes,
     solves,
     style,
+    twins,
 )
 from study.evidence.figures.lines import Line, Panel
 from study.evidence.figures.material import Material
@@ -60,6 +61,7 @@ STEMS = (
     "recall",
     "reliability_",
     "gaps_",
+    "twins",
 )
 
 
@@ -94,6 +96,7 @@ def plan(material: Material) -> Iterator[tuple[str, Callable[[], Figure]]]:
     parameter_change_against_AXIS     where the axis is a swept path and some estimator knows how far parameters move
     recall, or recall_VALUES          where records rank neighbours: a file per cell; at most MOST_RECALLS, evenly spread
     gaps_PATH_against_AXIS            where records follow paths and something is swept: a file per path
+    twins                             where the spec has twins and both sides of some have records
     PRIMARY_against_test_loss         where some cell has at least MANY_TESTS test rows
     predicted_vs_actual_ESTIMATOR_PROTOCOL          all cells in one file, if at most MOST_PANELS are planned;
     predicted_vs_actual_ESTIMATOR_PROTOCOL_VALUES   else a file per line of the rest of the sweep; at most MOST_SCATTERS
@@ -117,6 +120,8 @@ def plan(material: Material) -> Iterator[tuple[str, Callable[[], Figure]]]:
             yield f"top_eigenvalue_against_{axis}", partial(eigenvalues.eigenvalues, material)
         if material.knows_changes:
             yield f"parameter_change_against_{axis}", partial(norms.norms, material)
+    if not material.tables.twins.empty:
+        yield "twins", partial(twins.twins, material)
     if material.many_tests:
         primary = material.tables.experiment.primary
         yield f"{primary}_against_test_loss", partial(losses.against_loss, material, primary)

@@ -14,7 +14,7 @@ import pandas as pd
 from study.evidence import wording
 from study.evidence.figures import scales
 from study.evidence.figures.style import FILLS, LINES, MARKERS, Look, estimator_colour, protocol_colour, shade
-from study.evidence.paths import cell_paths, swept_axis, unmistakable
+from study.evidence.paths import cell_paths, swept_axis, tied, unmistakable
 from study.evidence.readings import Readings, swept_values
 
 MOST_LINES = 8  # of a panel: more cannot be told apart
@@ -87,10 +87,15 @@ class Sweep:
         return replace(scales.of(self.axis, list(self.plan[self.axis])), brief=bool(self.repeated))
 
     @cached_property
+    def numeric(self) -> bool:
+        """Whether a line may join the values of the axis: nothing lies between one word, or one estimator, and the next."""
+        return self.axis is not None and wording.all_numbers([given for given in self.scale.places if given is not None])
+
+    @cached_property
     def rest(self) -> list[str]:
-        """Swept paths other than the axis that take several values, but for those that only repeat it."""
-        varying = [path for path in self.paths if path != self.axis and len(self.distinct(path)) > 1]
-        return [path for path in varying if path not in self.repeated]
+        """Swept paths that take several values, other than the axis and what is tied to it or repeats it."""
+        left = (self.axis, *self.tied, *self.repeated)
+        return [path for path in self.paths if path not in left and len(self.distinct(path)) > 1]
 
     @cached_property
     def repeated(self) -> list[str]:
@@ -102,6 +107,20 @@ class Sweep:
             return False
         pairs = zip(self.plan[path], self.plan[self.axis], strict=True)
         return all(wording.value(given) == wording.value(own) for given, own in pairs)
+
+    @cached_property
+    def tied(self) -> dict[str, list[Any]]:
+        """What varies only as the axis does, with values of its own: those along the axis, which no line tells apart."""
+        if self.axis is None:
+            return {}
+        first = self.plan.drop_duplicates(self.axis).set_index(self.axis)
+        order = [given for given in self.scale.places if given is not None]
+        found = tied({path: list(self.plan[path]) for path in self.paths}, self.axis)
+        return {
+            path: [wording.value(first[path].loc[given]) for given in order]
+            for path in found
+            if path not in self.repeated
+        }
 
     @cached_property
     def ranked(self) -> str | None:
@@ -204,14 +223,14 @@ def _panel(
         place = styles.index(_second(sweep, found))
         ranks = sweep.distinct(sweep.ranked) if sweep.ranked else [None]
         rank = ranks.index(values[sweep.ranked]) if sweep.ranked else 0
-        style = (
-            LINES[place % len(LINES)] if sweep.axis is not None else "none"
-        )  # nothing joins one estimator to the next
+        style = LINES[place % len(LINES)] if sweep.numeric else "none"
         look = Look(shade(colour, rank, len(ranks)), MARKERS[rank % len(MARKERS)], style,
                     FILLS[place % len(FILLS)], ", ".join(phrases))  # fmt: skip
         lines.append(Line(estimator, values, groups[found], look))
     title = wording.protocol_title(protocol, kind, _spoken(sweep, constants))
-    subtitle = ", ".join(sweep.phrase(path, given) for path, given in constants.items())
+    told = [sweep.phrase(path, given) for path, given in constants.items()]
+    told += [f"{wording.name(path)} {', '.join(map(wording.short, values))}" for path, values in sweep.tied.items()]
+    subtitle = ", ".join(told)
     note = f"{len(shown)} of {len(groups)} lines" if len(shown) < len(groups) else ""
     return Panel(protocol, kind, title, subtitle, lines, note)
 

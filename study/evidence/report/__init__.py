@@ -25,6 +25,7 @@ from study.evidence.report import (
     displays,
     recall_table,
     reliability_table,
+    twin_table,
     verdict_tables,
 )
 from study.evidence.store import Store
@@ -60,6 +61,9 @@ CAPTIONS = {
     "that is among the k nearest neighbours of the test point, by the layer whose features measure the distance; k/m at most. "
     "Means over trials and test rows with 95% intervals, in which seeds that reached one minimum count as one; dotted: k rows "
     "at random.",
+    r"twins": "What each change to the published validation does, all else the same: mean correlation and sign agreement as "
+    "published and with the change, and the paired change of the correlation over seeds and test rows that both sides can use; "
+    "bars are 95% intervals; usable of all is written where not all are.",
     r"top_eigenvalue_against_(\w+)": "Largest eigenvalue of the Hessian of the trained networks against {}: one network "
     "each, and their median.",
     r"parameter_change_against_(\w+)": "How far removal moves the parameters, predicted and actual, against {}: medians and "
@@ -118,6 +122,7 @@ def page(tables: Tables, figures: Iterable[Path] = (), audit: Path | None = None
         verdicts=verdict_tables.verdicts(tables),
         gaps=verdict_tables.gaps(tables),
         recall=recall_table.recall(tables),
+        twins=twin_table.twins(tables),
         figures=[_figure(path) for path in _chosen(figures)],
         certificates=displays.certificates(tables),
         estimators=displays.estimators(tables),

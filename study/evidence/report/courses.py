@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from study.evidence import wording
-from study.evidence.paths import cell_paths, swept_axis, unmistakable
+from study.evidence.paths import cell_paths, swept_axis, tied, unmistakable
 from study.evidence.report.cell_rows import (
     Row,
     Series,
@@ -28,10 +28,14 @@ FEW = 2  # settings that are all told
 
 @dataclass(frozen=True)
 class Courses:
-    """paths: those that tell cells apart, with all their values. axis: the one that figures put on theirs, if any."""
+    """paths: those that tell cells apart, with all their values. axis: the one that figures put on theirs, if any.
+
+    tied: those that vary only as the axis does.
+    """
 
     paths: dict[str, list[Any]]
     axis: str | None
+    tied: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, experiment: Experiment, rows: Sequence[Row]) -> Courses:
@@ -39,7 +43,8 @@ class Courses:
             path: list(dict.fromkeys(wording.value(row[path]) for row in rows))
             for path in cell_paths(experiment.swept_paths)
         }
-        return cls(paths, swept_axis(paths))
+        axis = swept_axis(paths)
+        return cls(paths, axis, tuple(tied({path: [row[path] for row in rows] for path in paths}, axis)))
 
     def text(self, part: Series, metric: str) -> str:
         """`varies with depth least for λ = 0.005, all rows: 0.96 […] (depth 5) to 1.00 […] (depth 1), intervals apart; …`
@@ -64,7 +69,7 @@ class Courses:
 
     def settings(self, part: Series) -> dict[str, list[Row]]:
         """The cells of each line in the figures, by what they share and the others of the series do not."""
-        rest = [path for path in varying(part.rows, self.paths) if path != self.axis]
+        rest = [path for path in varying(part.rows, self.paths) if path not in (self.axis, *self.tied)]
         found: dict[str, list[Row]] = {}
         for row in part.rows:
             found.setdefault(self.named(row, rest), []).append(row)

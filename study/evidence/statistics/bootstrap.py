@@ -14,6 +14,7 @@ from study.evidence.statistics.metrics import Compared, measured
 DRAWS = 1000
 SEED = 20210511  # of every interval, so that cells are compared under common draws and a rebuild changes nothing
 CROSSED, ALONE = slice(0, 2), slice(2, 4)  # of the sums and weights of one pass
+CORRELATIONS = ("pearson", "spearman")
 METRICS = counted.METRICS  # those that have an interval: the others would each cost more than all of these
 
 
@@ -26,6 +27,18 @@ class Sampled:
     rows: bool
 
 
+@dataclass(frozen=True, eq=False)
+class Resampled:
+    """The mean over comparisons of each metric: as measured, in every draw, and in those of each resampled axis alone.
+
+    alone: by the name of the axis, in the order seeds, tests, rows; empty where nothing is resampled.
+    """
+
+    mean: dict[str, float]
+    crossed: dict[str, np.ndarray]
+    alone: dict[str, dict[str, Axis]]
+
+
 def crossed_bootstrap(
     values: Compared,
     seeds: np.ndarray,
@@ -34,6 +47,7 @@ def crossed_bootstrap(
     generator: np.random.Generator,
     draws: int = DRAWS,
     ends: Construction = interval,
+    unsigned: bool = False,
 ) -> dict[str, tuple[float, float]]:
     """The 95% interval of the mean over K comparisons, by metric; `ends` makes it from the draws.
 
@@ -42,24 +56,38 @@ def crossed_bootstrap(
 
     values: [K, R], column j the same removed row in all. seeds, tests: [K], labels of the units that are resampled: of
     a comparison's seed (or of the minimum that several seeds share: see `minima`) and of its test row. An axis whose
-    usable comparisons have one label cannot be resampled. Both ends are NaN when no axis is. Reference: Owen 2007, "The
-    pigeonhole bootstrap".
+    usable comparisons have one label cannot be resampled. Both ends are NaN when no axis is. unsigned: |r| in place of
+    each correlation r, before any mean. Reference: Owen 2007, "The pigeonhole bootstrap".
     """
-    found = measured(values)
+    found = resample(values, seeds, tests, sampled, generator, draws, unsigned)
+    if not found.alone:
+        return dict.fromkeys(METRICS, (np.nan, np.nan))
+    return {m: ends(m, found.mean[m], found.crossed[m], [axis[m] for axis in found.alone.values()]) for m in METRICS}
+
+
+def resample(
+    values: Compared,
+    seeds: np.ndarray,
+    tests: np.ndarray,
+    sampled: Sampled,
+    generator: np.random.Generator,
+    draws: int = DRAWS,
+    unsigned: bool = False,
+) -> Resampled:
+    """The draws behind `crossed_bootstrap`."""
+    found = _unsigned(measured(values), unsigned)
     usable = np.isfinite(found["pearson"])
     by_seed, by_test = _both(usable, seeds, tests, sampled, generator, draws)
-    alone = [
-        {m: Axis(axis.shares(usable), _means(found[m], *axes)) for m in METRICS}
-        for axis, axes in _each(by_seed, by_test)
-    ]
+    alone = {
+        name: {m: Axis(axis.shares(usable), _means(found[m], *axes)) for m in METRICS}
+        for name, axis, axes in _each(by_seed, by_test)
+    }
     crossed = {m: _means(found[m], by_seed, by_test) for m in METRICS}
     if sampled.rows:
         rows = values.predicted.shape[1]
-        crossed, resampled = _means_of_resampled(values, usable, by_seed, by_test, generator)
-        alone.append({m: Axis(np.full(rows, 1 / rows), resampled[m], lopsided=True) for m in METRICS})
-    if not alone:
-        return dict.fromkeys(METRICS, (np.nan, np.nan))
-    return {m: ends(m, _mean(found[m]), crossed[m], [axis[m] for axis in alone]) for m in METRICS}
+        crossed, resampled = _means_of_resampled(values, usable, by_seed, by_test, generator, unsigned)
+        alone["rows"] = {m: Axis(np.full(rows, 1 / rows), resampled[m], lopsided=True) for m in METRICS}
+    return Resampled({m: _mean(found[m]) for m in METRICS}, crossed, alone)
 
 
 def mean_interval(
@@ -77,10 +105,25 @@ def mean_interval(
     """
     usable = np.isfinite(values)
     by_seed, by_test = _both(usable, seeds, tests, sampled, generator, draws)
-    alone = [Axis(axis.shares(usable), _means(values, *axes)) for axis, axes in _each(by_seed, by_test)]
+    alone = [Axis(axis.shares(usable), _means(values, *axes)) for _, axis, axes in _each(by_seed, by_test)]
     if not alone:
         return np.nan, np.nan
     return interval(metric, _mean(values), _means(values, by_seed, by_test), alone)
+
+
+def weights(
+    usable: np.ndarray,
+    seeds: np.ndarray,
+    tests: np.ndarray,
+    sampled: Sampled,
+    generator: np.random.Generator,
+    draws: int = DRAWS,
+) -> np.ndarray | None:
+    """[draws, K] how often each draw takes each comparison, as `mean_interval` draws them; None where nothing varies."""
+    by_seed, by_test = _both(usable, seeds, tests, sampled, generator, draws)
+    if not (by_seed.varies or by_test.varies):
+        return None
+    return by_seed.times[:, by_seed.unit] * by_test.times[:, by_test.unit]
 
 
 def _both(
@@ -133,12 +176,16 @@ def _resample(units: int, generator: np.random.Generator, draws: int) -> np.ndar
     return np.bincount(drawn.ravel(), minlength=draws * units).reshape(draws, units).astype(np.float64)
 
 
-def _each(by_seed: _Counts, by_test: _Counts) -> Iterator[tuple[_Counts, tuple[_Counts, _Counts]]]:
-    """Each axis that varies, with the counts of both when the other stays."""
+def _each(by_seed: _Counts, by_test: _Counts) -> Iterator[tuple[str, _Counts, tuple[_Counts, _Counts]]]:
+    """Name and counts of each axis that varies, and the counts of both when the other stays."""
     if by_seed.varies:
-        yield by_seed, (by_seed, by_test.fixed())
+        yield "seeds", by_seed, (by_seed, by_test.fixed())
     if by_test.varies:
-        yield by_test, (by_seed.fixed(), by_test)
+        yield "tests", by_test, (by_seed.fixed(), by_test)
+
+
+def _unsigned(found: dict[str, np.ndarray], wanted: bool) -> dict[str, np.ndarray]:
+    return {name: np.abs(values) if wanted and name in CORRELATIONS else values for name, values in found.items()}
 
 
 def _means(values: np.ndarray, by_seed: _Counts, by_test: _Counts) -> np.ndarray:
@@ -152,7 +199,12 @@ def _means(values: np.ndarray, by_seed: _Counts, by_test: _Counts) -> np.ndarray
 
 
 def _means_of_resampled(
-    values: Compared, defined: np.ndarray, by_seed: _Counts, by_test: _Counts, generator: np.random.Generator
+    values: Compared,
+    defined: np.ndarray,
+    by_seed: _Counts,
+    by_test: _Counts,
+    generator: np.random.Generator,
+    unsigned: bool,
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """[draws] by metric, one resample of the removed rows per draw shared by all comparisons.
 
@@ -165,7 +217,7 @@ def _means_of_resampled(
     for block, drawn in counted.metrics(values.take(usable), counts):
         index = usable[block]
         weight = by_seed.times[:, by_seed.unit[index]].T * by_test.times[:, by_test.unit[index]].T
-        for metric, resampled in drawn.items():
+        for metric, resampled in _unsigned(drawn, unsigned).items():
             finite = np.isfinite(resampled)
             terms = np.where(finite, resampled, 0.0)
             totals[metric] += ((terms * weight).sum(0), (finite * weight).sum(0), terms.sum(0), finite.sum(0))

@@ -20,6 +20,7 @@ from study.evidence.tables import pairs as pair_table
 from study.evidence.tables import recalls as recall_table
 from study.evidence.tables import reliabilities as reliability_table
 from study.evidence.tables import trials as trial_table
+from study.evidence.tables import twins as twin_table
 from study.evidence.tables import verdicts as verdict_table
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ WRITTEN = (
     "cells",
     "verdicts",
 )  # pairs are many: `study export` writes them where they are wanted
-SOMETIMES = ("reliability", "recall", "gaps")  # written only where they have rows
+SOMETIMES = ("reliability", "recall", "gaps", "twins")  # written only where they have rows
 
 
 class Tables:
@@ -91,6 +92,10 @@ class Tables:
     @cached_property
     def verdicts(self) -> pd.DataFrame:
         return verdict_table.build(self.readings, self.agreement, self.cells, self.gaps, self.reliability)
+
+    @cached_property
+    def twins(self) -> pd.DataFrame:
+        return twin_table.build(self.readings, self.agreement)
 
     def write(self, folder: Path) -> list[Path]:
         """Each of WRITTEN, and of SOMETIMES what has rows, as a CSV file in `folder`, whole or not at all; the paths."""

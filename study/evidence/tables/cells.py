@@ -116,15 +116,23 @@ class Cell:
             rows=points["train"] in SAMPLED_RULES,
         )
 
-    def aligned(self) -> Compared:
-        """[K, rows], a column per removed row of the data set. Undefined trials stay NaN throughout."""
+    @property
+    def removed(self) -> np.ndarray:
+        """Every row that some trial removes, ascending."""
+        return np.unique(np.concatenate([block.removed for block in self.blocks]))
+
+    def aligned(self, raw: bool = False, removed: np.ndarray | None = None) -> Compared:
+        """[K, rows], a column per row of `removed` (default: all the cell's own). Undefined trials stay NaN throughout.
+
+        raw: actual changes from θ* instead of from the null.
+        """
         estimator, protocol = self.group["estimator"].iloc[0], self.group["protocol"].iloc[0]
-        removed = np.unique(np.concatenate([block.removed for block in self.blocks]))
+        removed = self.removed if removed is None else removed
         arrays = np.full((4, len(self.owners), len(removed)), np.nan)
         start = 0
         for block in self.blocks:
             rows = slice(start, start + len(block.tests))
-            found = comparisons.of_block(block, block.estimators.index(estimator), block.protocols.index(protocol))
+            found = comparisons.of_block(block, block.estimators.index(estimator), block.protocols.index(protocol), raw)
             columns = np.searchsorted(removed, block.removed)
             arrays[:, rows, columns] = found.predicted, found.actual, found.errors, found.unsure
             start = rows.stop

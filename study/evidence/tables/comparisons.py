@@ -69,19 +69,20 @@ class Arrays:
         return metrics.compared(self.predicted, self.actual, self.errors, self.unsure)
 
 
-def of_block(block: Block, e: int, p: int) -> Arrays:
-    """The comparisons of estimator e and protocol p, one per test row."""
+def of_block(block: Block, e: int, p: int, raw: bool = False) -> Arrays:
+    """The comparisons of estimator e and protocol p, one per test row; raw: of actual changes from θ* instead of the null."""
     arrays, used = block.record.arrays, block.used[e, p]
     estimator, protocol = block.estimators[e], block.protocols[p]
     rows = positions(predicted_rows(block.record), block.removed)
     errors, null = _errors(block, p)
     plugin = arrays.get(f"plugin/{estimator}")
     defined = used & (block.undefined == "")
+    actual, reference = (block.actual_raw, 0.0) if raw else (block.actual, null)
     return Arrays(
         predicted=np.where(defined, block.predicted[e, 0], np.nan),
-        actual=np.where(defined, block.actual[0, p], np.nan),
+        actual=np.where(defined, actual[0, p], np.nan),
         errors=errors,
-        unsure=errors + null,
+        unsure=errors + reference,
         plugin=np.where(defined, np.nan if plugin is None else plugin[rows].T, np.nan),
         predicted_norm=np.where(defined, arrays[f"predicted_norm/{estimator}"][rows], np.nan),
         actual_norm=np.where(defined, arrays[f"actual_norm/{protocol}"], np.nan),
