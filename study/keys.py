@@ -16,6 +16,7 @@ NUMBERS_VERSION = 2
 LATER_KEYS: dict[str, object] = {
     "points.fraction": 1.0, "points.perturbation": 0.1, "points.direction": "influence", "points.features": "input",
     "neighbours": None, "estimators.exact.penalty": True, "estimators.ggn.penalty": True,
+    "estimators.newton_step.indefinite": "stop",
 }  # fmt: skip
 
 PER_NETWORK = ("learning_rate", "weight_decay", "polish")  # may differ along a stack

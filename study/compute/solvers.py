@@ -1,13 +1,14 @@
 """Linear solves with a matrix that is known by its products only, many right-hand sides at once, each with its evidence."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
 from scipy.sparse.linalg import LinearOperator, minres
 from torch import Tensor
 
+SLACK = 10  # times the tolerance: rounding keeps the true residual a little above the one that stops the iteration
 SAFETY = 1e-3  # how much smaller a tolerance MINRES is given
 Product = Callable[[Tensor, Tensor], Tensor]  # of directions [k, P] and which of the K systems they belong to [k]
 
@@ -29,9 +30,14 @@ class Solution:
         }
 
     def flags(self, tolerance: float) -> list[str]:
-        """negative_curvature; unconverged: rounding keeps the true residual a little above the one that stops the iteration."""
-        unconverged = bool((self.residual > 10 * tolerance).any() | self.residual.isnan().any())
+        """negative_curvature; unconverged."""
+        unconverged = bool((self.residual > SLACK * tolerance).any() | self.residual.isnan().any())
         return ["negative_curvature"] * bool(self.negative_curvature.any()) + ["unconverged"] * unconverged
+
+
+def joined(parts: Sequence[Solution]) -> Solution:
+    """The solutions of parts of the right-hand sides, in order."""
+    return Solution(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Solution)))
 
 
 @torch.no_grad()
@@ -71,10 +77,13 @@ def conjugate_gradients(
 
 
 @torch.no_grad()
-def minimal_residuals(product: Product, right: Tensor, found: Solution, tolerance: float, most: int) -> Solution:
+def minimal_residuals(
+    product: Product, right: Tensor, found: Solution, tolerance: float, most: int, precondition: Product | None = None
+) -> Solution:
     """The systems of `found` that met negative curvature, solved anew by MINRES (Paige & Saunders 1975), one at a time.
 
     It minimises ‖b − Ax‖ over the Krylov space, definite or not, and stops at about tolerance ‖b‖; the others stay as they are.
+    With a preconditioner, which must be positive definite, the norm is that of its square root.
     """
     x, iterations = found.x.clone(), found.iterations.clone()
     for k in found.negative_curvature.nonzero()[:, 0].tolist():
@@ -82,17 +91,23 @@ def minimal_residuals(product: Product, right: Tensor, found: Solution, toleranc
         if not torch.isfinite(product(right[which], which)).all():
             continue  # the system of a network that diverged
 
-        def matvec(vector: np.ndarray, which: Tensor = which) -> np.ndarray:
-            return product(torch.as_tensor(vector.reshape(1, -1)).to(right), which)[0].cpu().numpy()
-
-        size, steps = right.shape[1], [0]
-        operator = LinearOperator((size, size), matvec=matvec, dtype=np.float64)
+        steps = [0]
         # SciPy measures ‖r‖ against ‖A‖‖x‖, far more than ‖b‖ where A is ill conditioned
         solution, _ = minres(
-            operator, right[k].cpu().numpy(), rtol=tolerance * SAFETY, maxiter=most, callback=_counted(steps)
-        )
+            _operator(product, which, right), right[k].cpu().numpy(), rtol=tolerance * SAFETY, maxiter=most,
+            M=None if precondition is None else _operator(precondition, which, right), callback=_counted(steps),
+        )  # fmt: skip
         x[k], iterations[k] = torch.as_tensor(solution).to(right), steps[0]
     return replace(found, x=x, residual=relative_residual(product, x, right), iterations=iterations)
+
+
+def _operator(product: Product, which: Tensor, like: Tensor) -> LinearOperator:
+    """One system's matrix as SciPy knows it."""
+
+    def matvec(vector: np.ndarray) -> np.ndarray:
+        return product(torch.as_tensor(vector.reshape(1, -1)).to(like), which)[0].cpu().numpy()
+
+    return LinearOperator((like.shape[1], like.shape[1]), matvec=matvec, dtype=np.float64)
 
 
 def _counted(steps: list[int]) -> Callable[[np.ndarray], None]:
