@@ -49,7 +49,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "ekfac": {},
     "identity": {},
     "tracin": {"checkpoints": 5},
-    "unrolled": {"steps": 200},
+    "unrolled": {"steps": 50},
 }
 
 

@@ -34,8 +34,9 @@ def block_conjugate_gradients(
         factor, info = torch.linalg.cholesky_ex(_symmetric(directions @ image.mT))
         if info != 0 or not torch.isfinite(factor).all():
             return None
-        x += torch.cholesky_solve(c, factor).mT @ directions
-        q, tau = _orthonormal(q - torch.cholesky_solve(image, factor))
+        inverse = torch.cholesky_inverse(factor)
+        x.addmm_((inverse @ c).mT, directions)
+        q, tau = _orthonormal(torch.addmm(q, inverse, image, alpha=-1))
         c, directions, iterations = tau @ c, q + tau @ directions, iterations + 1
     residual = relative_residual(lambda some, _: product(some), x, right)
     if not (residual <= SLACK * tolerance).all():

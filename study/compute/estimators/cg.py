@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from study.compute.blocks import block_conjugate_gradients
 from study.compute.estimators.prediction import Prediction
 from study.compute.estimators.through_tests import System
+from study.compute.indefinite import minimal_residuals
 from study.compute.problems import Fitted
-from study.compute.solvers import Solution, conjugate_gradients, joined, minimal_residuals
+from study.compute.solvers import Solution, conjugate_gradients, joined
 from study.specs import Cg
 
 BLOCK_NUMBERS = 8_000_000  # of test points times parameters that are solved together, in six arrays of so many numbers
@@ -30,21 +30,16 @@ def predict(fitted: Fitted, settings: Cg) -> Prediction:
     width = max(1, min(len(system.right), BLOCK_NUMBERS // system.right.shape[1]))
     steps = min(settings.max_iterations, -(-system.right.shape[1] // width))
     matrix = system.formed(width, steps)
-    product = partial(_by_matrix, matrix, settings.damping) if matrix is not None else partial(
-        system.products, damping=settings.damping
-    )  # fmt: skip
+    product = partial(system.products, damping=settings.damping, matrix=matrix)
     solved = [_solved(product, some, settings) for some in system.right.split(width)]
     found = joined([solution for solution, _ in solved])
     evidence = {
+        "residual": found.residual.max().item(),
         "formed": int(matrix is not None),
         "block": min(block for _, block in solved),
         **found.evidence(),
     }
     return system.prediction(found.x, settings.damping, {**evidence}, found.flags(settings.tolerance))
-
-
-def _by_matrix(matrix: Tensor, damping: float, directions: Tensor) -> Tensor:
-    return torch.addmm(directions, directions, matrix, beta=damping)
 
 
 def _solved(product: Callable[[Tensor], Tensor], right: Tensor, settings: Cg) -> tuple[Solution, int]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from study.compute import fused
-from study.compute.estimators.prediction import Prediction
+from study.compute.estimators.prediction import Prediction, largest_ratio
 from study.compute.estimators.through_tests import System
 from study.compute.networks import Products
 from study.compute.problems import Fitted
@@ -41,8 +41,11 @@ def predict(fitted: Fitted, settings: Lissa) -> Prediction:
     mean = solution.mean(dim=0)
     effective = settings.damping * settings.scale
     spread = (solution - mean).square().sum(dim=2).mean(dim=0).sqrt() / mean.norm(dim=1)
+    matrix = _formed(system, settings, settings.repeats)
+    rest = system.products(mean, effective, matrix) - system.right
     evidence = {
-        "formed": int(_formed(system, settings, settings.repeats) is not None),
+        "residual": largest_ratio(rest, system.right),
+        "formed": int(matrix is not None),
         "depth_used": walk.steps,
         "truncation_damping": settings.scale / walk.steps,
         "spread": spread.max().item() if settings.repeats > 1 else float("nan"),

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from study.compute.curvature import Spectrum
 from study.compute.estimators.prediction import Evidence, Prediction, largest_ratio
+from study.compute.indefinite import minimal_residuals
 from study.compute.objective import Objective
 from study.compute.problems import Fitted
-from study.compute.solvers import Product, Solution, conjugate_gradients, minimal_residuals
+from study.compute.solvers import Product, Solution, conjugate_gradients
 from study.specs import NewtonStep
 
 ROWS_TOGETHER = 200_000  # networks times rows whose gradients are computed at once

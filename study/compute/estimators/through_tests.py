@@ -13,7 +13,7 @@ from study.compute.problems import Fitted
 
 DENSE = 3_000  # parameters up to which the exact answer is computed beside every approximate one
 CACHED = 512  # parameters of a matrix that stays in a core's second-level cache
-STREAMED = 20  # directions whose products with a larger matrix take as long as reading it from memory
+STREAMED = 30  # directions whose products with a larger matrix take as long as reading it from memory
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,10 @@ class System:
         right = fitted.test_gradients[:, positions.to(fitted.theta.device)]
         return cls(fitted, positions, matrix == "gauss_newton", right)
 
-    def products(self, directions: Tensor, damping: float = 0.0) -> Tensor:
-        """(M + δI)v for the rows v of `directions` [K, p]."""
+    def products(self, directions: Tensor, damping: float = 0.0, matrix: Tensor | None = None) -> Tensor:
+        """(M + δI)v for the rows v of `directions` [K, p], by `matrix` = M where it is `formed`."""
+        if matrix is not None:
+            return torch.addmm(directions, directions, matrix, beta=damping)
         return (
             self.restricted(self.fitted.products(self.embedded(directions), self.gauss_newton)) + damping * directions
         )
@@ -60,11 +62,14 @@ class System:
     ) -> Prediction:
         """Δ_it = −∇L_tᵀ(M + δI)⁻¹ Σ_j Δw_j ∇L(z_j) from the solutions s_t [T, p], with how far they are from what they claim.
 
-        residual: largest ‖(M + δI)s − ∇L_t‖/‖∇L_t‖. distance_from_exact: largest ‖s − H⁻¹∇L_t‖/‖H⁻¹∇L_t‖, without damping
-        and with the whole curvature, where the matrix is small enough (NaN elsewhere). diagnostics: seconds already spent so.
+        residual, unless the evidence has it already: largest ‖(M + δI)s − ∇L_t‖/‖∇L_t‖. distance_from_exact: largest
+        ‖s − H⁻¹∇L_t‖/‖H⁻¹∇L_t‖, without damping and with the whole curvature, where the matrix is small enough (NaN
+        elsewhere). diagnostics: seconds already spent so.
         """
         delta = -self.fitted.pull_along(self.embedded(solution))
-        rest = self.products(solution, damping) - self.right
+        if "residual" not in evidence:
+            rest = self.products(solution, damping) - self.right
+            evidence = {"residual": largest_ratio(rest, self.right), **evidence}
         started = time.perf_counter()
         exact = self.spectrum()
         distance = float("nan")
@@ -72,7 +77,7 @@ class System:
             expected = exact.solve(self.right)
             distance = largest_ratio(solution - expected, expected)
         evidence = {
-            "damping": damping, "residual": largest_ratio(rest, self.right), "distance_from_exact": distance,
+            "damping": damping, "residual": evidence["residual"], "distance_from_exact": distance,
             "parameters": len(self.positions), **evidence,
         }  # fmt: skip
         return Prediction(None, delta, evidence, flags, diagnostics=diagnostics + time.perf_counter() - started)
