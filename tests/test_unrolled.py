@@ -48,6 +48,52 @@ def test_it_is_the_central_difference_of_two_runs(tmp_path, changes, origin):
 
 
 @pytest.mark.parametrize("origin", ["base", "init"])
+@pytest.mark.parametrize("changes", RUNS, ids=lambda changes: "-".join(map(str, changes.values())))
+def test_adjoints_that_go_back_say_what_tangents_say(tmp_path, monkeypatch, changes, origin):
+    fitted = cases.fitted(tmp_path, changes)
+    settings = Unrolled.model_validate({"from": origin, "steps": 61})
+    forward = estimators.predict(fitted, settings)
+    monkeypatch.setattr("study.compute.estimators.unrolled.TANGENTS", 0)
+    found = estimators.predict(fitted, settings)
+    assert (forward.evidence["reverse"], found.evidence["reverse"]) == (0, 1)
+    assert found.change is None
+    torch.testing.assert_close(found.delta, forward.delta, rtol=1e-8, atol=1e-13)
+    assert found.evidence["difference_error"] == pytest.approx(forward.evidence["difference_error"], rel=1e-3)
+    monkeypatch.setattr("study.compute.estimators.unrolled.ADJOINTS", 2 * len(fitted.theta))
+    monkeypatch.setattr("study.compute.adjoints.TOGETHER", 1)
+    torch.testing.assert_close(estimators.predict(fitted, settings).delta, found.delta, rtol=1e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 9, 10])
+def test_no_step_is_lost_between_checkpoints(tmp_path, monkeypatch, steps):
+    fitted = cases.fitted(tmp_path, {**ADAM, "training.batch_size": 20})
+    forward = estimators.predict(fitted, Unrolled(steps=steps)).delta
+    monkeypatch.setattr("study.compute.estimators.unrolled.TANGENTS", 0)
+    torch.testing.assert_close(estimators.predict(fitted, Unrolled(steps=steps)).delta, forward, rtol=1e-9, atol=1e-15)
+
+
+def test_a_module_of_ones_own_is_followed_back_as_well(tmp_path, monkeypatch):
+    (tmp_path / "own.py").write_text(
+        "import torch\ndef build(inputs, outputs):\n"
+        "    return torch.nn.Sequential(torch.nn.Linear(inputs, 3), torch.nn.Tanh(), torch.nn.Linear(3, outputs))\n"
+    )
+    fitted = cases.fitted(tmp_path, {**SGD, "model.kind": "own:build", "training.steps": 10})
+    forward = estimators.predict(fitted, Unrolled(steps=7)).delta
+    monkeypatch.setattr("study.compute.estimators.unrolled.TANGENTS", 0)
+    torch.testing.assert_close(estimators.predict(fitted, Unrolled(steps=7)).delta, forward, rtol=1e-9, atol=1e-15)
+
+
+def test_a_run_too_rough_for_a_derivative_is_said(tmp_path):
+    """A learning rate far above 2 over the largest eigenvalue: neighbouring runs part at once."""
+    rough = {**SGD, "training.learning_rate": 3.0, "training.steps": 200}
+    found = estimators.predict(cases.fitted(tmp_path, rough), Unrolled.model_validate({"from": "init"}))
+    assert found.evidence["difference_error"] > 0.01
+    assert found.flags == ["rough_run"]
+    smooth = cases.fitted(tmp_path, SGD)
+    assert estimators.predict(smooth, Unrolled.model_validate({"from": "init"})).flags == []
+
+
+@pytest.mark.parametrize("origin", ["base", "init"])
 def test_small_weights_follow_it_with_slope_one_although_nothing_has_converged(tmp_path, origin):
     fitted = cases.fitted(tmp_path, {**ADAM, "training.steps": 60})
     settings = Unrolled.model_validate({"from": origin, "steps": 40})

@@ -24,6 +24,8 @@ ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "selu": nn.SELU, "gelu": nn.GEL
 class Mlp(Network):
     """Fully connected network of `depth` hidden layers; layer k computes a_k = W_k h_{k−1} + b_k and h_k = φ(a_k)."""
 
+    forms_cheaply = True
+
     def __init__(self, inputs: int, outputs: int, depth: int, width: int, activation: str):
         self.dimensions = [inputs, *[width] * depth, outputs]
         self.activation = activation

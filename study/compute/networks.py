@@ -16,6 +16,8 @@ class Network(ABC):
     the same rows and [B, n, d] when each has its own. Parameters are flattened in the order of `names`.
     """
 
+    forms_cheaply = False  # whether `hessian` takes less than a product for every parameter
+
     def __init__(self, build: Callable[[], nn.Module]):
         self._build = build
         shapes = {name: tuple(p.shape) for name, p in self._seeded(0).named_parameters()}

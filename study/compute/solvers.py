@@ -1,14 +1,12 @@
 """Linear solves with a matrix that is known by its products only, many right-hand sides at once, each with its evidence."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 
-import numpy as np
 import torch
-from scipy.sparse.linalg import LinearOperator, minres
 from torch import Tensor
 
-SAFETY = 1e-3  # how much smaller a tolerance MINRES is given
+SLACK = 10  # times the tolerance: rounding keeps the true residual a little above the one that stops the iteration
 Product = Callable[[Tensor, Tensor], Tensor]  # of directions [k, P] and which of the K systems they belong to [k]
 
 
@@ -29,9 +27,14 @@ class Solution:
         }
 
     def flags(self, tolerance: float) -> list[str]:
-        """negative_curvature; unconverged: rounding keeps the true residual a little above the one that stops the iteration."""
-        unconverged = bool((self.residual > 10 * tolerance).any() | self.residual.isnan().any())
+        """negative_curvature; unconverged."""
+        unconverged = bool((self.residual > SLACK * tolerance).any() | self.residual.isnan().any())
         return ["negative_curvature"] * bool(self.negative_curvature.any()) + ["unconverged"] * unconverged
+
+
+def joined(parts: Sequence[Solution]) -> Solution:
+    """The solutions of parts of the right-hand sides, in order."""
+    return Solution(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Solution)))
 
 
 @torch.no_grad()
@@ -48,7 +51,7 @@ def conjugate_gradients(
     negative = torch.zeros(len(right), dtype=torch.bool, device=right.device)
     goal = tolerance * right.norm(dim=1)
     left = left[rest.norm(dim=1) > goal]
-    prepared = _prepared(precondition, rest[left], left)
+    prepared = preconditioned(precondition, rest[left], left)
     direction, size = prepared, (rest[left] * prepared).sum(dim=1)
     for _ in range(most):
         if not len(left):
@@ -64,42 +67,10 @@ def conjugate_gradients(
         iterations[left] += 1
         going = rest[left].norm(dim=1) > goal[left]
         left, direction, size = left[going], direction[going], size[going]
-        prepared = _prepared(precondition, rest[left], left)
+        prepared = preconditioned(precondition, rest[left], left)
         following = (rest[left] * prepared).sum(dim=1)
         direction, size = prepared + (following / size)[:, None] * direction, following
     return Solution(x, relative_residual(product, x, right), iterations, negative)
-
-
-@torch.no_grad()
-def minimal_residuals(product: Product, right: Tensor, found: Solution, tolerance: float, most: int) -> Solution:
-    """The systems of `found` that met negative curvature, solved anew by MINRES (Paige & Saunders 1975), one at a time.
-
-    It minimises ‖b − Ax‖ over the Krylov space, definite or not, and stops at about tolerance ‖b‖; the others stay as they are.
-    """
-    x, iterations = found.x.clone(), found.iterations.clone()
-    for k in found.negative_curvature.nonzero()[:, 0].tolist():
-        which = torch.tensor([k], device=right.device)
-        if not torch.isfinite(product(right[which], which)).all():
-            continue  # the system of a network that diverged
-
-        def matvec(vector: np.ndarray, which: Tensor = which) -> np.ndarray:
-            return product(torch.as_tensor(vector.reshape(1, -1)).to(right), which)[0].cpu().numpy()
-
-        size, steps = right.shape[1], [0]
-        operator = LinearOperator((size, size), matvec=matvec, dtype=np.float64)
-        # SciPy measures ‖r‖ against ‖A‖‖x‖, far more than ‖b‖ where A is ill conditioned
-        solution, _ = minres(
-            operator, right[k].cpu().numpy(), rtol=tolerance * SAFETY, maxiter=most, callback=_counted(steps)
-        )
-        x[k], iterations[k] = torch.as_tensor(solution).to(right), steps[0]
-    return replace(found, x=x, residual=relative_residual(product, x, right), iterations=iterations)
-
-
-def _counted(steps: list[int]) -> Callable[[np.ndarray], None]:
-    def count(_: np.ndarray) -> None:
-        steps[0] += 1
-
-    return count
 
 
 def relative_residual(product: Product, x: Tensor, right: Tensor) -> Tensor:
@@ -109,5 +80,6 @@ def relative_residual(product: Product, x: Tensor, right: Tensor) -> Tensor:
     return torch.where(rest == 0, 0.0, rest / size)
 
 
-def _prepared(precondition: Product | None, rest: Tensor, which: Tensor) -> Tensor:
+def preconditioned(precondition: Product | None, rest: Tensor, which: Tensor) -> Tensor:
+    """M⁻¹r, or r without a preconditioner."""
     return rest if precondition is None else precondition(rest, which)

@@ -30,7 +30,7 @@ from study.compute import (
 )
 from study.compute.certificates import Certificate
 from study.compute.curvature import extreme_eigenvalues, formed
-from study.compute.estimators.prediction import Prediction
+from study.compute.estimators.prediction import Prediction, largest_ratio
 from study.compute.fitting import Job
 from study.compute.problems import Fitted, Problem, problem
 from study.compute.protocols.retrained import Retrained
@@ -268,6 +268,8 @@ def _record(run: Run, retrained: dict[str, Retrained], certified: dict[str, Cert
     for settings in p.settings.estimators:
         prediction = run.predictions[settings.name]
         header["estimators"][settings.name] = {"kind": settings.kind, "flags": prediction.flags, **prediction.evidence}
+        if settings.kind == "newton_step":
+            header["estimators"][settings.name] |= _from_stationary(run, prediction, retrained, certified)
         if "predicted_rows" in arrays:
             prediction = groups.predicted(p, prediction, run.groups)
         arrays |= _predicted(settings.name, fitted, prediction)
@@ -333,6 +335,21 @@ def _eigenvalues(fitted: Fitted) -> dict[str, float | int | None]:
         "largest_eigenvalue": values.max().item(),
         "negative_eigenvalues": int((values < 0).sum()),
     }
+
+
+def _from_stationary(
+    run: Run, prediction: Prediction, retrained: dict[str, Retrained], certified: dict[str, Certificate]
+) -> dict[str, float]:
+    """The largest distance over test points of predicted changes from certified stationary ones, relative to those."""
+    for protocol in run.problem.settings.protocols:
+        outcome, certificate = retrained[protocol.name], certified[protocol.name]
+        held = torch.as_tensor(certificate.certified[1:] & certificate.certified[0])
+        if protocol.kind == "stationary" and held.any():
+            values = torch.cat([run.fitted.target.values(some) for some in outcome.theta.split(256)])
+            actual = (values[1:] - values[0])[held]
+            predicted = prediction.delta[torch.as_tensor(run.removed)][held]
+            return {"actual_distance_to_stationary": largest_ratio((predicted - actual).T, actual.T)}
+    return {}
 
 
 def _predicted(name: str, fitted: Fitted, prediction: Prediction) -> dict[str, np.ndarray]:

@@ -341,13 +341,17 @@ class Ekfac(Kfac):
 
 
 class NewtonStep(Table):
-    """`kind = "newton_step"`: one Newton step with the Hessian of the objective without the row."""
+    """`kind = "newton_step"`: one Newton step with the Hessian of the objective without the row.
+
+    `indefinite`: where that Hessian has negative eigenvalues, "stop" before them or solve by "minres".
+    """
 
     kind: Literal["newton_step"] = "newton_step"
     name: Name = Field(default_factory=_own_kind)
     parameters: Literal["all"] = "all"
     tolerance: Positive = 1e-10
     max_iterations: Count = 200
+    indefinite: Literal["stop", "minres"] = "stop"
 
 
 class Tracin(Table):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from study.compute import fused
-from study.compute.estimators.prediction import Prediction
+from study.compute.estimators.prediction import Prediction, largest_ratio
 from study.compute.estimators.through_tests import System
 from study.compute.networks import Products
 from study.compute.problems import Fitted
@@ -26,8 +26,9 @@ def predict(fitted: Fitted, settings: Lissa) -> Prediction:
 
     Its fixed point is (H + d·s·I)⁻¹v: `damping` in the evidence is this *effective* one, to which stopping at depth J adds
     about `truncation_damping` = s/J. All test points and repeats go through the recursion together; repeats differ in their
-    rows, which do not depend on the test points. spread: of single repeats about their mean, relative to it. growth:
-    ‖h_J‖ over the (J + 1)‖v‖ that no contraction can exceed: above 1 it is flagged "diverged_recursion".
+    rows, which do not depend on the test points. formed: 1 where B is all rows and M was formed once (`System.formed`).
+    spread: of single repeats about their mean, relative to it. growth: ‖h_J‖ over the (J + 1)‖v‖ that no contraction can
+    exceed: above 1 it is flagged "diverged_recursion".
 
     until (Guo et al. 2021, who let the recursion run until it converges): J is the first depth at which the mean of ‖h‖ over
     the last WINDOW steps and all repeats differs from that over the WINDOW before by no more than that part of it, for every
@@ -40,7 +41,11 @@ def predict(fitted: Fitted, settings: Lissa) -> Prediction:
     mean = solution.mean(dim=0)
     effective = settings.damping * settings.scale
     spread = (solution - mean).square().sum(dim=2).mean(dim=0).sqrt() / mean.norm(dim=1)
+    matrix = _formed(system, settings, settings.repeats)
+    rest = system.products(mean, effective, matrix) - system.right
     evidence = {
+        "residual": largest_ratio(rest, system.right),
+        "formed": int(matrix is not None),
         "depth_used": walk.steps,
         "truncation_damping": settings.scale / walk.steps,
         "spread": spread.max().item() if settings.repeats > 1 else float("nan"),
@@ -85,8 +90,8 @@ def _walk(system: System, settings: Lissa, numbers: Sequence[int], steps: int) -
     size = right.norm(dim=1).clamp(min=torch.finfo(right.dtype).tiny)
     kept = {round(depth) for depth in np.geomspace(1, settings.depth, KEPT)}
     depths, norms, recent, converged, depth = list[int](), list[float](), list[Tensor](), False, 0
-    for depth, product in zip(range(1, steps + 1), _batches(system, settings, numbers), strict=False):
-        h = right + (1 - settings.damping) * h - product(h) / settings.scale
+    for depth, following in zip(range(1, steps + 1), _recursion(system, settings, numbers), strict=False):
+        h = following(h)
         if settings.until:
             recent = [*recent[-2 * WINDOW + 1 :], h.norm(dim=2).mean(dim=0)]
             converged = _settled(recent, settings.until)
@@ -104,6 +109,36 @@ def _settled(recent: list[Tensor], until: float) -> bool:
         return False
     before, now = (torch.stack(part).mean(dim=0) for part in (recent[:WINDOW], recent[WINDOW:]))
     return bool(((now - before).abs() <= until * before).all())
+
+
+def _recursion(system: System, settings: Lissa, numbers: Sequence[int]) -> Iterator[Products]:
+    """For every depth, h_{j−1} ↦ h_j for h [repeats, T, p].
+
+    On all rows it is one matrix product a step where M is formed: h_j = v + h_{j−1}((1 − d)I − M/s).
+    """
+    matrix = _formed(system, settings, len(numbers))
+    if matrix is None:
+        for product in _batches(system, settings, numbers):
+            yield partial(_step, system.right, settings, product)
+        return
+    kept = (1 - settings.damping) * torch.eye(len(matrix)).to(matrix)
+    yield from repeat(partial(_contracted, system.right, kept - matrix / settings.scale))
+
+
+def _formed(system: System, settings: Lissa, repeats: int) -> Tensor | None:
+    """M where every step is on all rows and it is cheaper formed, else None."""
+    if settings.batch_size != "full":
+        return None
+    return system.formed(repeats * len(system.right), settings.depth)
+
+
+def _contracted(right: Tensor, contraction: Tensor, h: Tensor) -> Tensor:
+    start = right.expand_as(h).flatten(0, 1)
+    return torch.addmm(start, h.flatten(0, 1), contraction).view_as(h)
+
+
+def _step(right: Tensor, settings: Lissa, product: Products, h: Tensor) -> Tensor:
+    return right + (1 - settings.damping) * h - product(h) / settings.scale
 
 
 def _batches(system: System, settings: Lissa, numbers: Sequence[int]) -> Iterator[Products]:

@@ -12,6 +12,8 @@ from study.compute.estimators.prediction import Evidence, Prediction, largest_ra
 from study.compute.problems import Fitted
 
 DENSE = 3_000  # parameters up to which the exact answer is computed beside every approximate one
+CACHED = 512  # parameters of a matrix that stays in a core's second-level cache
+STREAMED = 30  # directions whose products with a larger matrix take as long as reading it from memory
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,22 @@ class System:
         right = fitted.test_gradients[:, positions.to(fitted.theta.device)]
         return cls(fitted, positions, matrix == "gauss_newton", right)
 
-    def products(self, directions: Tensor, damping: float = 0.0) -> Tensor:
-        """(M + δI)v for the rows v of `directions` [K, p]."""
+    def products(self, directions: Tensor, damping: float = 0.0, matrix: Tensor | None = None) -> Tensor:
+        """(M + δI)v for the rows v of `directions` [K, p], by `matrix` = M where it is `formed`."""
+        if matrix is not None:
+            return torch.addmm(directions, directions, matrix, beta=damping)
         return (
             self.restricted(self.fitted.products(self.embedded(directions), self.gauss_newton)) + damping * directions
         )
+
+    def formed(self, together: int, times: int) -> Tensor | None:
+        """M on the chosen parameters, [p, p], where it is `cheaper_formed` and the network knows a cheap way, else None."""
+        size, problem = len(self.fitted.theta), self.fitted.problem
+        if not (formed(size) and problem.network.forms_cheaply):
+            return None
+        if not cheaper_formed(size, problem.objective.rows, together, times):
+            return None
+        return self.fitted.matrix(self.positions, self.gauss_newton)
 
     def embedded(self, values: Tensor) -> Tensor:
         """[.., p] among all parameters [.., P], zero elsewhere."""
@@ -49,11 +62,14 @@ class System:
     ) -> Prediction:
         """Δ_it = −∇L_tᵀ(M + δI)⁻¹ Σ_j Δw_j ∇L(z_j) from the solutions s_t [T, p], with how far they are from what they claim.
 
-        residual: largest ‖(M + δI)s − ∇L_t‖/‖∇L_t‖. distance_from_exact: largest ‖s − H⁻¹∇L_t‖/‖H⁻¹∇L_t‖, without damping
-        and with the whole curvature, where the matrix is small enough (NaN elsewhere). diagnostics: seconds already spent so.
+        residual, unless the evidence has it already: largest ‖(M + δI)s − ∇L_t‖/‖∇L_t‖. distance_from_exact: largest
+        ‖s − H⁻¹∇L_t‖/‖H⁻¹∇L_t‖, without damping and with the whole curvature, where the matrix is small enough (NaN
+        elsewhere). diagnostics: seconds already spent so.
         """
         delta = -self.fitted.pull_along(self.embedded(solution))
-        rest = self.products(solution, damping) - self.right
+        if "residual" not in evidence:
+            rest = self.products(solution, damping) - self.right
+            evidence = {"residual": largest_ratio(rest, self.right), **evidence}
         started = time.perf_counter()
         exact = self.spectrum()
         distance = float("nan")
@@ -61,7 +77,7 @@ class System:
             expected = exact.solve(self.right)
             distance = largest_ratio(solution - expected, expected)
         evidence = {
-            "damping": damping, "residual": largest_ratio(rest, self.right), "distance_from_exact": distance,
+            "damping": damping, "residual": evidence["residual"], "distance_from_exact": distance,
             "parameters": len(self.positions), **evidence,
         }  # fmt: skip
         return Prediction(None, delta, evidence, flags, diagnostics=diagnostics + time.perf_counter() - started)
@@ -79,3 +95,14 @@ class System:
     def undefined(self, damping: float) -> Prediction:
         """Of a network that diverged: its numbers are NaN."""
         return self.prediction(torch.full_like(self.right, torch.nan), damping, {}, [])
+
+
+def cheaper_formed(parameters: int, rows: int, together: int, times: int) -> bool:
+    """Whether forming the matrix saves time over `times` products with so many directions together.
+
+    In multiplications: forming costs 2P²n; a product by rows 20Pn a direction, for it reaches half the speed of a matrix
+    product; one with the matrix 2P² a direction, and beyond the cache at least as much as of STREAMED. Never above DENSE
+    parameters, 72 MB. Sizes and settings alone decide, so that a number does not depend on what was asked before.
+    """
+    read = max(together, STREAMED if parameters > CACHED else 1)
+    return parameters <= DENSE and parameters * (rows + times * read) <= 10 * rows * together * times

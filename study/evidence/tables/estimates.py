@@ -11,7 +11,7 @@ from study.evidence.readings import SEPARATOR, Readings, leading
 
 LABELS = ("estimator", "estimator_kind", "flags")
 FIRST = ("damping", "residual", "distance_from_exact")  # what every solver says, before what only some do
-LEAST = ("captured_gradient", "captured_spectrum", "kept_directions", "smallest_eigenvalue", "smallest_kept")
+LEAST = ("block", "captured_gradient", "captured_spectrum", "kept_directions", "smallest_eigenvalue", "smallest_kept")
 
 
 def build(readings: Readings) -> pd.DataFrame:

@@ -25,8 +25,10 @@ FLAGS = {
     "moved from the null: predictions and truth are about different places. The rows count.",
     "uncertified_base": "`polish` was asked for, and the trained network did not reach a certified minimum.",
     "indefinite": "The estimator's matrix has negative eigenvalues, which are kept.",
-    "negative_curvature": "The solve met a direction of negative curvature and stopped before it: its matrix has no inverse "
-    "that a minimum would have. The row counts.",
+    "negative_curvature": "The solve met a direction of negative curvature and stopped before it, or went on by minimal "
+    "residuals: its matrix has no inverse that a minimum would have. The row counts.",
+    "rough_run": "The derivative of the training run is not what the smallest finite change of a weight does: it is more than "
+    "a hundredth of the largest change away from a central difference. The row counts.",
     "unconverged": "The solve did not reach its tolerance in the iterations allowed. The row counts.",
     "diverged_recursion": "The recursion grew beyond what any contraction allows: scale too small, or negative curvature. The "
     "row counts where its numbers are finite.",
