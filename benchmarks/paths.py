@@ -16,7 +16,7 @@ from torch import Tensor
 
 from benchmarks.report import report
 from study import trials
-from study.compute import certificates, estimators, fitting, gaps, protocols
+from study.compute import certificates, estimators, fitting, gaps, groups, protocols
 from study.compute.fitting import Job
 from study.compute.gaps import Node
 from study.compute.problems import Fitted, problem
@@ -52,7 +52,8 @@ def seconds(fitted: Fitted, rows: Tensor) -> dict[str, float]:
         nodes[protocol.name] = gaps.measured(target, outcome, protocol.kind, values[1:] - values[:1])
     for estimator in settings.estimators:
         spent[estimator.name], found = timed(lambda: estimators.predict(fitted, estimator))  # noqa: B023
-        nodes[estimator.name] = gaps.predicted(target, found, fitted.theta, rows)
+        own = groups.predicted(fitted.problem, found, rows[:, None].numpy())
+        nodes[estimator.name] = gaps.predicted(target, own, fitted.theta)
     paths = {path: [name for name in names if name in nodes] for path, names in settings.gap_paths.items()}
     spent["gaps"], _ = timed(lambda: gaps.arrays(paths, nodes, target.output_gradients(fitted.theta)))
     return spent

@@ -140,12 +140,11 @@ def test_an_origin_that_is_not_the_trained_network_counts(tmp_path):
     origin, changes = (torch.randn(size, generator=generator, dtype=torch.float64)
                        for size in ((len(fitted.theta),), (7, len(fitted.theta))))  # fmt: skip
     delta = changes[:, : len(fitted.target.x)]
-    rows = torch.tensor([5, 2])
-    node = gaps.predicted(fitted.target, Prediction(changes, delta, origin=origin), fitted.theta, rows)
+    node = gaps.predicted(fitted.target, Prediction(changes, delta, origin=origin), fitted.theta)
     outputs = cases.plain_outputs(fitted.problem.network, fitted.target.x)
-    expected = [torch.func.jacrev(outputs)(origin) @ changes[row] for row in (5, 2)]
+    expected = [torch.func.jacrev(outputs)(origin) @ change for change in changes]
     torch.testing.assert_close(node.outputs, torch.stack(expected))
-    torch.testing.assert_close(node.target, delta[rows])
+    torch.testing.assert_close(node.target, delta)
 
 
 def test_replicas_over_seeds_are_averaged(tmp_path):
@@ -166,11 +165,28 @@ def test_what_is_not_finite_stays_with_its_removal(tmp_path):
     theta[1:, 0] += torch.tensor([0.1, torch.nan, 0.3], dtype=torch.float64)
     actual = torch.zeros(3, len(fitted.target.x), dtype=torch.float64)
     first = gaps.measured(fitted.target, Retrained(theta, torch.zeros(4)), "warm", actual)
-    second = gaps.predicted(fitted.target, Prediction(theta[1:].nan_to_num() * 0.1, actual), fitted.theta, torch.arange(3))
+    second = gaps.predicted(fitted.target, Prediction(theta[1:].nan_to_num() * 0.1, actual), fitted.theta)
     found = gaps.arrays({"p": ["a", "b"]}, {"a": first, "b": second}, torch.ones(len(fitted.target.x), 3))
     for name in ("parameters", "outputs"):
         known = np.isfinite(found[f"gap/p/{name}"][0]).reshape(3, -1).all(axis=1)
         assert known.tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("removal", ["zero_weight", "renormalise"])
+def test_a_group_is_compared_with_what_is_predicted_for_all_of_it(tmp_path, removal):
+    asked = {"points.group_size": 3, "points.removal": removal, "points.train_count": 4, **path("stationary", "exact")}
+    record, fitted = cases.record(tmp_path, {**LINEAR, **FEW, **asked}), cases.fitted(tmp_path, LINEAR)
+    members = np.searchsorted(record.arrays["train_rows"], record.arrays["members"])
+    weights = fitted.problem.weights[0]
+    gradients = fitted.problem.objective.row_gradients(fitted.theta[None])[0]
+    for r, group in enumerate(members):
+        lost = torch.full_like(weights, 1 / len(weights) if removal == "zero_weight" else 1 / (len(weights) - 3))
+        lost[group] = 0
+        change = -torch.linalg.solve(fitted.hessian, (lost - weights) @ gradients)
+        expected = fitted.test_gradients @ change - torch.from_numpy(record.arrays["actual/stationary"][r])
+        np.testing.assert_allclose(record.arrays["gap/one/loss"][0, r], expected, rtol=1e-7, atol=1e-11)
+        along = record.arrays["gap/one/parameters_signed"][0, r]
+        assert abs(along) <= record.arrays["gap/one/parameters"][0, r] * (1 + 1e-12)
 
 
 def test_a_trial_follows_the_nodes_it_has(tmp_path):

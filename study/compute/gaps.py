@@ -50,16 +50,17 @@ def measured(target: Target, outcome: Retrained, kind: str, actual: Tensor) -> N
     return Node(change, (outputs[:, 1:] - outputs[:, :1]).mean(dim=0), actual)
 
 
-def predicted(target: Target, prediction: Prediction, theta: Tensor, removed: Tensor) -> Node:
-    """Δθ and JΔθ of an estimator for the rows `removed` [R]; J = ∂f/∂θ at theta [P], or where Δθ starts from otherwise."""
-    delta = prediction.delta[removed]
+def predicted(target: Target, prediction: Prediction, theta: Tensor) -> Node:
+    """Δθ and JΔθ of an estimator whose prediction is of the R removals alone (see `groups.predicted`); J = ∂f/∂θ at theta [P], or
+    where Δθ starts from otherwise.
+    """
+    delta = prediction.delta
     if prediction.change is None:
         unknown = delta.new_full((), torch.nan)
         outputs = unknown.expand(*delta.shape, target.y.shape[1])
-        return Node(unknown.expand(len(removed), len(theta)), outputs, delta)
+        return Node(unknown.expand(len(delta), len(theta)), outputs, delta)
     origin = theta if prediction.origin is None else prediction.origin
-    change = prediction.change[removed]
-    return Node(change, _linear_outputs(target, origin, change), delta)
+    return Node(prediction.change, _linear_outputs(target, origin, prediction.change), delta)
 
 
 def _linear_outputs(target: Target, origin: Tensor, change: Tensor) -> Tensor:

@@ -390,7 +390,7 @@ def _gaps(
         if protocol.name in wanted:
             actual = torch.as_tensor(arrays[f"actual/{protocol.name}"], device=fitted.theta.device)
             nodes[protocol.name] = gaps.measured(target, retrained[protocol.name], protocol.kind, actual)
-    removed = torch.as_tensor(run.removed, device=fitted.theta.device)
     for name in wanted - set(nodes):
-        nodes[name] = gaps.predicted(target, run.predictions[name], fitted.theta, removed)
+        prediction = groups.predicted(run.problem, run.predictions[name], run.groups)
+        nodes[name] = gaps.predicted(target, prediction, fitted.theta)
     return gaps.arrays(paths, nodes, target.output_gradients(fitted.theta))
