@@ -6,7 +6,7 @@
 // objective by rounding only, which a test checks.
 #include "lanes.h"
 
-constexpr int TILE = 4;
+constexpr int TILE = VECTOR_BYTES == 64 ? 4 : 8;  // as many bytes of each unit, whatever the vectors
 typedef vec units[UNITS][TILE];
 
 // z[o] = sum_i W[o,i] h[i] + b[o]
