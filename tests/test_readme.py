@@ -1,4 +1,4 @@
-"""Every table of results in the README is the committed table it was made from; `python -m tests.test_readme` prints them."""
+"""Every table of results in what people read is the committed table it was made from; `python -m tests.test_readme` prints them."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -20,6 +20,11 @@ Where = Mapping[str, Any]
 SIDE_BY_SIDE = ("exact", "newton_step", "cg", "lissa", "arnoldi", "nystrom", "ggn", "kfac", "ekfac", "last_layer",
                 "last_layer_weights", "identity")  # fmt: skip
 ANSWERED = ("iris_depth", "iris_weight_decay", "iris_width")
+
+
+def told() -> str:
+    """The README, and what stands beside the results."""
+    return "\n".join((ROOT / place).read_text() for place in ("README.md", "results/README.md"))
 
 
 @dataclass(frozen=True)
@@ -176,12 +181,12 @@ def _audited(row: Mapping[str, Any]) -> str:
 
 
 def test_the_table_of_packages_is_that_of_the_audit() -> None:
-    assert audited() in (ROOT / "README.md").read_text()
+    assert audited() in told()
 
 
 def test_every_known_defect_is_told_with_its_verdict() -> None:
     cases = pd.read_csv(ROOT / "results" / "audit" / "audit" / "defects.csv")
-    text = (ROOT / "README.md").read_text()
+    text = told()
     for case in cases.to_dict("records"):
         assert f"| {case['package']} {case['version']} | {case['claim']} | {case['verdict']} |" in text
 
@@ -204,19 +209,19 @@ def recalls(most: int = 10) -> str:
 
 
 def test_the_table_of_recall_is_that_of_the_results() -> None:
-    assert recalls() in (ROOT / "README.md").read_text()
+    assert recalls() in told()
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: f"{table.experiment}, {table.metric}")
 def test_a_table_is_that_of_the_results(table: Table) -> None:
-    assert table.text() in (ROOT / "README.md").read_text()
+    assert table.text() in told()
 
 
 def test_the_median_removal_changes_the_loss_as_predicted() -> None:
     found = [pd.read_csv(ROOT / "results" / name / "tables" / "cells.csv") for name in ANSWERED]
     cells = pd.concat([table[(table["protocol"] == "certified") & (table["points.train"] == "all")] for table in found])
     ratios, slopes = cells["ratio_median"], cells["slope_median"]
-    text = (ROOT / "README.md").read_text().replace("\n", " ")
+    text = told().replace("\n", " ")
     assert f"in all {len(cells)} certified cells" in text
     assert f"by {ratios.min():.2f} to {ratios.max():.2f} times what was predicted" in text
     assert f"go from {slopes.min():.1f} to {slopes.max():.1f}" in text
@@ -224,7 +229,7 @@ def test_the_median_removal_changes_the_loss_as_predicted() -> None:
 
 def test_where_single_test_rows_lie() -> None:
     cells = pd.read_csv(ROOT / "results" / "iris_test_points" / "tables" / "cells.csv")
-    text = (ROOT / "README.md").read_text().replace("\n", " ")
+    text = told().replace("\n", " ")
 
     def ends(protocol: str, rule: str, weight_decay: float) -> str:
         here = (cells["protocol"] == protocol) & (cells["points.train"] == rule)
@@ -242,13 +247,13 @@ def test_where_single_test_rows_lie() -> None:
 def test_a_settled_recursion_is_not_at_the_exact_solution() -> None:
     table = pd.read_csv(ROOT / "results" / "lissa_until" / "tables" / "estimates.csv")
     last = table[table["estimators.lissa.until"] == 0.001].groupby("model.depth")["distance_from_exact"].median()
-    text = (ROOT / "README.md").read_text().replace("\n", " ")
+    text = told().replace("\n", " ")
     assert f"it is, in the median network, still {100 * last.min():.0f} to {100 * last.max():.0f}% away" in text
 
 
 def test_what_is_said_of_digits() -> None:
     cells = pd.read_csv(ROOT / "results" / "digits_depth" / "tables" / "cells.csv")
-    text = (ROOT / "README.md").read_text().replace("\n", " ")
+    text = told().replace("\n", " ")
 
     def ends(protocol: str, rule: str | None = None) -> str:
         here = cells[(cells["protocol"] == protocol) & ((cells["points.train"] == rule) | (rule is None))]["spearman"]
@@ -271,7 +276,7 @@ def test_what_is_said_of_digits() -> None:
 def test_slopes_of_estimators_side_by_side() -> None:
     cells = pd.read_csv(ROOT / "results" / "estimators" / "tables" / "cells.csv").groupby("estimator")["slope_median"]
     low, high = cells.min(), cells.max()
-    text = (ROOT / "README.md").read_text().replace("\n", " ")
+    text = told().replace("\n", " ")
     assert f"best slopes ({low['newton_step']:.2f} to {high['newton_step']:.2f})" in text
     assert f"exact influence has {low['exact']:.2f} to {high['exact']:.2f}" in text
     kronecker = 1 / np.array([low["kfac"], high["kfac"], low["ekfac"], high["ekfac"]])
@@ -294,7 +299,7 @@ def test_few_rows_hold_the_error_of_the_quick_study() -> None:
         squares = np.sort((actual - predicted) ** 2)
         parts[block.trial.settings.model.depth].append(squares[-5:].sum() / squares.sum())
     medians = [100 * np.median(found) for found in parts.values()]
-    text = (ROOT / "README.md").read_text().replace("\n", " ")
+    text = told().replace("\n", " ")
     assert f"the worst five of 149 removals hold {min(medians):.0f} to {max(medians):.1f}%" in text
 
 
