@@ -40,7 +40,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/ready-test: $(VENV)/ready
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,kfac,knn]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,kfac,knn,data]"
 	touch $@
 
 clean:

@@ -11,6 +11,7 @@ from study.errors import StudyError, listed, show, suggestion
 from study.specs import ChosenRows, Estimators, Model, Points, Settings
 from study.specs.schema import CERTIFYING
 
+LARGE_TABLE = 4_000_000  # numbers of training rows, from where a linear model goes through them piece by piece
 LARGEST_HESSIAN = 8_000  # parameters up to which a Hessian is formed: half a gigabyte
 DENSE_ESTIMATORS = ("exact", "ggn", "newton_step", "perturb_input")
 DENSE_PROTOCOLS = (*CERTIFYING, "linearised_pbrf")
@@ -23,6 +24,8 @@ def check(settings: Settings, dataset: Dataset, split: Split) -> None:
     """Refuses settings that their data set cannot serve; StudyError names path and value."""
     if settings.target == "margin" and dataset.task == "regression":
         raise StudyError(f'target = "margin": {dataset.name} is a regression and has no classes; use target = "loss"')
+    if settings.model.is_convolutional and dataset.shape is None:
+        raise StudyError(f'model.kind = "{settings.model.kind}": the rows of {dataset.name} are no images; use "mlp"')
     rows = len(split.train_rows)
     batch = settings.training.batch_size
     if isinstance(batch, int) and batch > rows:
@@ -37,7 +40,7 @@ def check(settings: Settings, dataset: Dataset, split: Split) -> None:
             raise StudyError(f"estimators.{estimator.name}.batch_size = {size}: there are only {rows} training rows")
         if estimator.kind in EXTRAS:
             check_extra(f'estimators.{estimator.name}: kind = "{estimator.kind}"', *EXTRAS[estimator.kind])
-    sizes = parameter_sizes(settings.model, split.x_train.shape[1], max(dataset.classes, 1))
+    sizes = parameter_sizes(settings.model, split.features, max(dataset.classes, 1))
     for estimator in settings.estimators:
         _check_parameters(f"estimators.{estimator.name}.parameters", estimator.parameters, settings.model)
         if sizes is not None:
@@ -68,11 +71,16 @@ def check_layers(settings: Settings, known: list[str]) -> None:
 
 
 def layer_names(model: Model) -> list[str] | None:
-    """The layers whose features can be asked for, from the rows to the outputs; None for a user's factory."""
-    if model.is_factory:
+    """The layers whose features can be asked for, from the rows to the outputs; None where only the built network knows."""
+    if model.is_module:
         return None
     hidden = range(1, model.depth + 1) if model.kind == "mlp" else ()
     return ["input", *(f"layer{number}" for number in hidden), "output"]
+
+
+def by_pieces(model: Model, rows: int, features: int) -> bool:
+    """Whether the model is a linear one that is computed as large ones are."""
+    return model.kind == "linear" and (not model.intercept or rows * features > LARGE_TABLE)
 
 
 def check_extra(place: str, module: str, extra: str) -> None:
@@ -83,8 +91,12 @@ def check_extra(place: str, module: str, extra: str) -> None:
 
 def check_size(settings: Settings, parameters: int) -> None:
     """Refuses what forms the Hessian of a network that has too many parameters for it."""
-    if parameters <= LARGEST_HESSIAN:
-        return
+    if parameters > LARGEST_HESSIAN:
+        refuse_hessian(settings, f"{parameters:,} parameters are too many for that (at most {LARGEST_HESSIAN:,})")
+
+
+def refuse_hessian(settings: Settings, reason: str) -> None:
+    """Raises at the first thing that needs the Hessian, for a reason why there is none."""
     wrong = [(f"estimators.{e.name}", APPROXIMATE) for e in settings.estimators if e.kind in DENSE_ESTIMATORS]
     if settings.points.moves_rows and settings.points.direction == "influence":
         wrong.append(("points.direction", 'use "random"'))
@@ -93,10 +105,7 @@ def check_size(settings: Settings, parameters: int) -> None:
         (f"protocols.{p.name}", 'use kind = "warm" or "cold"') for p in settings.protocols if p.kind in DENSE_PROTOCOLS
     ]
     for place, instead in wrong:
-        raise StudyError(
-            f"{place}: it forms the Hessian, and {parameters:,} parameters are too many for that (at most "
-            f"{LARGEST_HESSIAN:,}); {instead}"
-        )
+        raise StudyError(f"{place}: it forms the Hessian, and {reason}; {instead}")
 
 
 def check_rank(estimator: Estimators, size: int) -> None:
@@ -165,20 +174,21 @@ def _check_groups(points: Points, dataset: Dataset, split: Split) -> None:
 
 
 def parameter_names(model: Model) -> list[str] | None:
-    """The names of the model's parameters in order, None for a user's factory."""
+    """The names of the model's parameters in order, None where only the built network knows."""
     if (known := layer_names(model)) is None:
         return None
-    return [f"{layer}.{part}" for layer in known[1:] for part in ("weight", "bias")]
+    parts = ("weight", "bias") if model.intercept else ("weight",)
+    return [f"{layer}.{part}" for layer in known[1:] for part in parts]
 
 
 def parameter_sizes(model: Model, inputs: int, outputs: int) -> dict[str, int] | None:
-    """The size of each of the model's parameters, None for a user's factory."""
+    """The size of each of the model's parameters, None where only the built network knows."""
     names = parameter_names(model)
     if names is None:
         return None
     hidden = [model.width] * model.depth if model.kind == "mlp" else []
     widths = [inputs, *hidden, outputs]
-    sizes = [size for before, after in itertools.pairwise(widths) for size in (before * after, after)]
+    sizes = [size for one, next_ in itertools.pairwise(widths) for size in (one * next_, next_)[: 1 + model.intercept]]
     return dict(zip(names, sizes, strict=True))
 
 

@@ -41,6 +41,31 @@ SET = click.option(
 )
 
 
+def _for_workers(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    """Into the environment, which the workers on this machine inherit."""
+    if value:
+        os.environ[str(parameter.envvar)] = "1" if value is True else os.path.abspath(value)
+
+
+DATA_ROOT = click.option(
+    "--data-root",
+    envvar="STUDY_DATA",
+    show_envvar=True,
+    type=click.Path(file_okay=False),
+    expose_value=False,
+    callback=_for_workers,
+    help="Folder of the image data sets, in torchvision's layout (MNIST/raw/…).",
+)
+DOWNLOAD = click.option(
+    "--download",
+    is_flag=True,
+    envvar="STUDY_DOWNLOAD",
+    expose_value=False,
+    callback=_for_workers,
+    help="Download an image data set that is missing there.",
+)
+
+
 class Group(click.Group):
     """Turns the user's mistakes into one line and exit code 2, and an interrupt into 130."""
 
@@ -80,6 +105,8 @@ def main() -> None:
 @SET
 @click.option("--dry-run", is_flag=True, help="Show what would run, and stop.")
 @click.option("--retry-failed", is_flag=True, help="Run failed trials again.")
+@DATA_ROOT
+@DOWNLOAD
 @RESULTS
 def run(
     spec: str,
@@ -201,6 +228,7 @@ def _noted(experiment: Any, store: Any, part: str, write: Callable[[Path], list[
 @click.option(
     "--workers", type=click.IntRange(min=1), help="Worker processes to predict the time for; default: one per core."
 )
+@DATA_ROOT
 @RESULTS
 def status(spec: str, workers: int | None, results: str) -> None:
     """Trials done, pending and failed, and the time left."""
@@ -290,6 +318,7 @@ def export(spec: str, out: str, table: str, results: str) -> None:
 @click.option("--out", required=True, type=click.Path(dir_okay=False), help="A .parquet or .csv file.")
 @click.option("--workers", type=click.IntRange(min=1), help="Worker processes on this machine; default: one per core.")
 @click.option("--scheduler", metavar="ADDRESS", help="Use the Dask scheduler at this address instead.")
+@DATA_ROOT
 @RESULTS
 def explain(
     spec: str,
@@ -394,6 +423,7 @@ def cite(spec: str, results: str) -> None:
 @SPEC
 @click.option("--peers", default="", metavar="NAME,…", help="Packages to audit, separated by commas; default: all.")
 @click.option("--workers", type=click.IntRange(min=1), help="Packages asked at a time; default: one per core.")
+@DATA_ROOT
 @RESULTS
 def audit(spec: str, peers: str, workers: int | None, results: str) -> None:
     """Ask published packages for the influence of the same pairs on the same networks, and compare with our exact answer.

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from study.checks import by_pieces
 from study.specs import Estimators, Settings
 
 # Measured with `benchmarks/retraining.py` on one core of a 2.x GHz AVX-512 machine; only plans and progress rest on them.
@@ -13,6 +14,13 @@ EVALUATIONS = 6e-8  # seconds of a stationary leave-one-out's gradients and obje
 HESSIANS = 4  # of a stationary leave-one-out, certificate included, on average: a few need many Newton steps
 START_UP = 6.0  # seconds until workers are up and their kernels compiled
 PYTHON_STEP = 3e-4  # seconds of a step whose arithmetic is negligible
+# of a linear model of a large table: per P·n a single network's gradient and one of many that share a pass over the rows, per
+# P²n the Hessian, per P³ its factor
+LINEAR_GRADIENT, LINEAR_PASS, LINEAR_HESSIAN, LINEAR_FACTOR = 6e-10, 1.5e-10, 9e-12, 1.4e-11
+MOST_PRODUCTS = 200  # of conjugate gradients under a penalty, which keeps the condition number small
+LINEAR_PRODUCTS, LINEAR_PASSES = 200, 4  # gradients and products until the base is polished; passes of a leave-one-out
+# of convolutional networks: parameters, and multiplications per row and feature, on MNIST (resnet: on CIFAR-10, of the smallest)
+CONVOLUTIONAL = {"koh_cnn": (2_616, 260), "lenet": (61_706, 530), "resnet": (355, 17)}
 GENERIC_SLOWDOWN = 12.0  # a user's module by torch.func, against the fused kernel
 
 
@@ -27,10 +35,18 @@ class Sizes:
     removals: int
 
     def parameters(self, settings: Settings) -> int:
+        if settings.model.is_convolutional:
+            return CONVOLUTIONAL[settings.model.kind][0] * _growth(settings)
         depth, width = (0, 0) if settings.model.kind == "linear" else (settings.model.depth, settings.model.width)
         if depth == 0:
-            return self.outputs * (self.features + 1)
+            return self.outputs * (self.features + settings.model.intercept)
         return width * (self.features + 1) + (depth - 1) * width * (width + 1) + self.outputs * (width + 1)
+
+
+def _growth(settings: Settings) -> int:
+    """How many times larger a residual network is than the smallest."""
+    model = settings.model
+    return model.depth * model.width**2 if model.kind == "resnet" else 1
 
 
 def networks(settings: Settings, sizes: Sizes) -> int:
@@ -39,8 +55,8 @@ def networks(settings: Settings, sizes: Sizes) -> int:
 
 
 def lanes(settings: Settings) -> int:
-    """Networks that train at the cost of one; a user's module has no such lanes."""
-    return 1 if settings.model.is_factory else LANES[settings.training.dtype]
+    """Networks that train at the cost of one; convolutions and a user's module have no such lanes."""
+    return 1 if settings.model.is_module else LANES[settings.training.dtype]
 
 
 def base_seconds(settings: Settings, sizes: Sizes) -> float:
@@ -52,12 +68,17 @@ def _step(settings: Settings, sizes: Sizes) -> float:
     """Of one network in a stack."""
     training, parameters = settings.training, sizes.parameters(settings)
     rows = sizes.rows if training.batch_size == "full" else int(training.batch_size)
+    if settings.model.is_convolutional:
+        multiplied = CONVOLUTIONAL[settings.model.kind][1] * _growth(settings) * sizes.features
+        return 6 * multiplied * rows / FLOPS[training.dtype] + PYTHON_STEP
     step = 6 * parameters * rows / FLOPS[training.dtype] + STEP_OVERHEAD
     return step * GENERIC_SLOWDOWN if settings.model.is_factory else step
 
 
 def seconds(settings: Settings, sizes: Sizes) -> float:
     """One core's seconds for one trial inside a stack."""
+    if by_pieces(settings.model, sizes.rows, sizes.features) and settings.training.weight_decay:
+        return _linear(settings, sizes)
     training, parameters = settings.training, sizes.parameters(settings)
     step = _step(settings, sizes)
     hessian = HESSIAN_RATE * parameters**2 * sizes.rows + FACTOR_RATE * parameters**3
@@ -73,6 +94,23 @@ def seconds(settings: Settings, sizes: Sizes) -> float:
         else:
             total += stack * (EVALUATIONS * parameters * sizes.rows + HESSIANS * hessian)
     return total + sum(_estimate(estimator, settings, sizes, hessian) for estimator in settings.estimators)
+
+
+def _linear(settings: Settings, sizes: Sizes) -> float:
+    """Of a linear model of a large table, whose Hessian is formed and factored once."""
+    parameters, rows = sizes.parameters(settings), sizes.rows
+    gradient, stack = LINEAR_GRADIENT * parameters * rows, sizes.removals + 1
+    hessian = LINEAR_HESSIAN * parameters**2 * rows + LINEAR_FACTOR * parameters**3
+    total = hessian + gradient * (settings.training.steps + LINEAR_PRODUCTS * settings.training.polish)
+    for protocol in settings.protocols:
+        again = settings.training.steps * getattr(protocol, "count", 1) if "cold" in protocol.kind else LINEAR_PASSES
+        total += stack * LINEAR_PASS * parameters * rows * getattr(protocol, "steps", again)
+    for estimator in settings.estimators:
+        if estimator.kind == "cg":
+            total += min(MOST_PRODUCTS, estimator.max_iterations) * gradient * sizes.test_points
+        elif estimator.kind == "lissa":
+            total += _estimate(estimator, settings, sizes, 0.0)
+    return total
 
 
 def _estimate(estimator: Estimators, settings: Settings, sizes: Sizes, hessian: float) -> float:

@@ -21,6 +21,8 @@ LATER_KEYS: dict[str, object] = {
     "protocols.warm.parameters": "all", "protocols.cold.paired": True,
     "protocols.proximal.subtract_gradient": False,
     "estimators.newton_step.indefinite": "stop",
+    "data.n_train": None, "data.n_test": None, "data.validation_rows": 0, "data.classes": None,
+    "data.label_noise": 0.0, "model.intercept": True, "model.normalization": "group",
 }  # fmt: skip
 
 PER_NETWORK = ("learning_rate", "weight_decay", "polish", "initial_scale")  # may differ along a stack
@@ -89,6 +91,7 @@ def family_of(settings: Settings, folder: str) -> str:
     shared = {
         "data": {part: tables["data"][part] for part in ("name", "target", "task", "standardize")},
         "rows": data.training_count(dataset, settings.data),
+        "classes": settings.data.classes,
         "model": tables["model"],
         "target": tables["target"],
         "training": {part: value for part, value in tables["training"].items() if part not in PER_NETWORK},

@@ -71,7 +71,7 @@ def sizes(trial: Trial) -> Sizes:
     sets = test_points if rule.train in PER_TEST_ROW else 1
     rows = len(split.train_rows)
     removals = rows if rule.train == "all" else min(rows, sets * int(rule.train_count or 0))
-    return Sizes(rows, test_points, split.x_train.shape[1], max(loaded.classes, 1), removals)
+    return Sizes(rows, test_points, split.features, max(loaded.classes, 1), removals)
 
 
 def plan(experiment: Experiment, store: Store, retry_failed: bool = False) -> Plan:
@@ -214,7 +214,7 @@ def run_unit(unit: list[Trial], device: str) -> list[Record | Failure]:
 
 def _one_of_each_network(units: list[list[Trial]]) -> list[Trial]:
     """A trial for every user's factory and data set, and one that needs FAISS; the rest is checked with the spec."""
-    trials = [t for unit in units for t in unit if t.settings.model.is_factory or t.settings.feature_layers]
+    trials = [t for unit in units for t in unit if t.settings.model.is_module or t.settings.feature_layers]
     asked = [t.settings.model_dump_json(exclude={"seed", "points"}) + str(t.settings.feature_layers) for t in trials]
     return list(dict(zip(asked, trials, strict=True)).values())
 

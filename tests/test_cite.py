@@ -221,11 +221,11 @@ def test_every_method_has_its_entry(made):
 
 
 def test_all_that_a_spec_may_name_is_known():
-    from study.specs.fields import KNOWN_DATA
+    from study.specs.fields import CONVOLUTIONAL, KNOWN_DATA
     from study.specs.schema import ESTIMATOR_KINDS, PROTOCOL_KINDS
 
     named = {("estimator", kind) for kind in ESTIMATOR_KINDS} | {("protocol", kind) for kind in PROTOCOL_KINDS}
-    named |= {("data", name) for name in KNOWN_DATA}
+    named |= {("data", name) for name in KNOWN_DATA} | {("model", kind) for kind in CONVOLUTIONAL}
     assert named <= set(bibliography.CITED)
     assert {key for keys in bibliography.CITED.values() for key in keys} | set(bibliography.ALWAYS) == set(
         bibliography.ENTRIES

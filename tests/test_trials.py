@@ -282,6 +282,12 @@ def test_the_key_is_pinned():
         ("neighbours", None),
         ("paths", None),
         ("paths", {"none": ["cold", "exact"]}),  # a trial without the first node has no such path
+        ("data.n_train", None),
+        ("data.classes", None),
+        ("data.label_noise", 0.0),
+        ("data.validation_rows", 0),
+        ("model.intercept", True),
+        ("model.normalization", "group"),
         ("estimators.0.name", "exact"),
         ("estimators.0.damping", 0),
         ("estimators.1.parameters", "all"),
@@ -303,6 +309,7 @@ def test_writing_a_default_out_keeps_the_key(path, default):
         ("data.test_rows", [84]),
         ("data.standardize", False),
         ("data.split_seed", 1),
+        ("data.label_noise", 0.1),
         ("model.kind", "linear"),
         ("model.depth", 2),
         ("model.width", 6),
@@ -351,8 +358,27 @@ def test_what_changes_a_number_changes_the_key(path, value):
     assert trials.key(settings_with({path: value}), {}) != FIRST_KEY
 
 
-def test_every_key_of_the_schema_is_in_the_test_above():
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("data.n_train", 100),
+        ("data.n_test", 100),
+        ("data.validation_rows", 100),
+        ("data.classes", [0, 1]),
+        ("model.intercept", False),
+        ("model.normalization", "frozen"),
+    ],
+)
+def test_what_changes_a_number_of_images_changes_the_key(path, value):
+    section, key = path.split(".")
+    tables = {"data": {"name": "mnist"}, "model": {"kind": "resnet" if key == "normalization" else "linear"}}
+    changed = {**tables, section: {**tables[section], key: value}}
+    assert trials.key(settings_with(tables), {}) != trials.key(settings_with(changed), {})
+
+
+def test_every_key_of_the_schema_is_in_the_tests_above():
     cases = test_what_changes_a_number_changes_the_key.pytestmark[0].args[1]
+    cases = cases + test_what_changes_a_number_of_images_changes_the_key.pytestmark[0].args[1]
     covered = {path.split(".")[-1] for path, _ in cases}
     tables = settings_with({}).model_dump()
     for section in ("data", "model", "training", "points"):

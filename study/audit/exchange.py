@@ -90,6 +90,7 @@ def _refuse(settings: Settings, key: str) -> None:
     kind = settings.model.kind
     wrong = {
         f'model.kind = "{kind}"; audited are mlp and linear': kind not in ("mlp", "linear"),
+        "model.intercept = false; audited are models with one": not settings.model.intercept,
         f"data.name = {settings.data.name!r} is a regression; audited are classifications": regression,
         'target = "margin"; audited are losses': settings.target != "loss",
         f'points.removal = "{settings.points.removal}"; audited is zero_weight': settings.points.removal

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from study.compute.curvature import formed, positive_definite, solve_definite
+from study.compute import convex
+from study.compute.curvature import curvature_floor, positive_definite, solve_definite
 from study.compute.newton import together
 from study.compute.objective import Objective, Target
 
@@ -23,6 +24,9 @@ class Certificate:
     gradient_norm ‖∇J_w(θ)‖; positive_definite: H − μI has a Cholesky factor with μ = curvature_shift; delta_error
     |∇L_tᵀH⁻¹∇J_w(θ)|, the first-order error of the test quantity; certified: all three within their bounds;
     segment_excess: how far J_w rises above both ends on the segment from the null, at 21 points.
+
+    Of a linear model under a penalty J_w is strongly convex, so that bounds are proven without a Hessian: λ_min ≥ λ ≥ μ for a μ
+    from a bound of λ_max; delta_error is the bound ‖∇L_t‖‖∇J_w‖/λ; nothing rises on a segment (0), and there is one basin.
     """
 
     gradient_norm: np.ndarray
@@ -44,6 +48,8 @@ def certify(objective: Objective, theta: Tensor, weights: Tensor, target: Target
     objective: with the networks' own rows [B, n, d] where they differ in these. Another basin: ‖θ − θ_null‖ over ten times the
     first-order ‖H_null⁻¹(∇J_w − ∇J_null)(θ_null)‖, or segment_excess > 1e-6.
     """
+    if convex.applies(objective, weights):
+        return _proven(objective, theta, weights, target, tolerance)
     gradient = objective.gradient(theta, weights)[1]
     is_definite, shift, solution = _curvature(objective, theta, weights, gradient)
     delta_error = target.along(theta, solution).abs()
@@ -65,9 +71,22 @@ def worst(found: Sequence[Certificate]) -> Certificate:
     return Certificate(*(np.all(part, 0) if all_of else part.max(0) for part, all_of in zip(parts, held, strict=True)))
 
 
+def _proven(objective: Objective, theta: Tensor, weights: Tensor, target: Target, tolerance: float) -> Certificate:
+    """Of a strongly convex objective, from its bounds; NaN parameters prove nothing."""
+    norm = objective.gradient(theta, weights)[1].norm(dim=1)
+    smallest, largest = convex.bounds(objective, weights)
+    shift = curvature_floor(largest)
+    definite = (smallest >= shift) & torch.isfinite(norm)
+    delta_error = convex.gradient_norms(target, theta) * (norm / smallest)[:, None]
+    certified = (norm <= tolerance) & definite & (delta_error <= DELTA_TOLERANCE).all(dim=1)
+    nowhere = torch.zeros_like(definite)
+    found = (norm, definite, shift, delta_error, certified, torch.where(torch.isfinite(norm), 0.0, torch.nan), nowhere)
+    return Certificate(*(tensor.cpu().numpy() for tensor in found))
+
+
 def _curvature(objective: Objective, theta: Tensor, weights: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Positive definite or not, with which shift [B], and H⁻¹∇J [B, P]: not, and NaN, where no Hessian is formed."""
-    if not formed(theta.shape[1]):
+    if not objective.network.forms(objective.rows):
         unknown = torch.full_like(gradient[:, 0], torch.nan)
         return torch.zeros_like(unknown, dtype=torch.bool), unknown, torch.full_like(gradient, torch.nan)
     definite, shift, solution = [], [], []
@@ -82,7 +101,7 @@ def _curvature(objective: Objective, theta: Tensor, weights: Tensor, gradient: T
 
 def _predicted_norm(objective: Objective, null: Tensor, weights: Tensor) -> Tensor:
     """‖H_null⁻¹(∇J_w − ∇J_null)(θ_null)‖ for every network, [B]; NaN where no Hessian is formed."""
-    if not formed(null.shape[1]):
+    if not objective.network.forms(objective.rows):
         return torch.full_like(weights[:, 0], torch.nan)
     gradients = objective.gradient(null.expand(len(weights), -1), weights)[1]
     hessian = objective.networks(slice(0, 1)).hessian(null, weights[:1])

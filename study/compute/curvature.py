@@ -10,6 +10,7 @@ from torch import Tensor
 
 from study.checks import LARGEST_HESSIAN
 
+DECOMPOSED = 3_000  # parameters up to which all eigenvalues are computed, where a factor tells their sign
 RELATIVE_FLOOR, ABSOLUTE_FLOOR = 1e-8, 1e-10
 EXTREMES_TOLERANCE, EXTREMES_ITERATIONS = 1e-4, 2_000  # of eigenvalues that only describe a network
 
@@ -42,6 +43,11 @@ def extreme_eigenvalues(
             value = float("nan")
         found.append(float(value))
     return found
+
+
+def curvature_floor(largest: Tensor) -> Tensor:
+    """μ = max(1e-8 λ_max, 1e-10), for which a positive definite H − μI is asked."""
+    return (RELATIVE_FLOOR * largest).clamp(min=ABSOLUTE_FLOOR)
 
 
 def positive_definite(matrices: Tensor) -> tuple[Tensor, Tensor]:

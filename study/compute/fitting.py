@@ -1,13 +1,13 @@
 """Fitting the networks of many trials at once: from scratch, onwards, and on to a stationary point."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from study.compute import newton, quasi_newton, training
+from study.compute import convex, newton, quasi_newton, training
 from study.compute.objective import Objective
 from study.compute.problems import Problem
 from study.compute.quasi_newton import Minimised
@@ -24,7 +24,8 @@ class Job:
     """Networks of one problem that differ in their weights [B, n], starting from theta [B, P] (float64).
 
     x: rows [B, n, d] of their own, where the networks differ in these. seeds: B of them, of initialisation and batch order,
-    where the networks do not all have the problem's.
+    where the networks do not all have the problem's. factor: the Cholesky factor of ∇²J at the start under the problem's own
+    weights, where one serves the whole stack and is shared with the estimators.
     """
 
     problem: Problem
@@ -32,6 +33,7 @@ class Job:
     weights: Tensor
     x: Tensor | None = None
     seeds: list[int] | None = None
+    factor: Callable[[], Tensor | None] | None = None
 
     @property
     def objective(self) -> Objective:
@@ -83,6 +85,8 @@ def scratch(jobs: Sequence[Job]) -> list[Tensor]:
 
 def polish(objective: Objective, theta: Tensor, weights: Tensor, tolerance: float = POLISH_TOLERANCE) -> Minimised:
     """Continue to a stationary point in float64: L-BFGS until near, then Newton's method past saddles to a minimum."""
+    if convex.applies(objective, weights):
+        return convex.minimise(objective, theta, weights, tolerance)
     near = quasi_newton.minimise(objective, theta, weights, max(tolerance, APPROACH), APPROACH_STEPS)
     end = newton.minimise(objective, near.theta, weights, tolerance, NEWTON_STEPS)
     return Minimised(end.theta, end.gradient_norm, near.iterations + end.iterations)
@@ -94,7 +98,7 @@ def _groups(jobs: Sequence[Job]) -> list[list[int]]:
         return [list(range(len(jobs)))]
     groups: dict[bytes, list[int]] = {}
     for k, job in enumerate(jobs):
-        groups.setdefault(job.problem.split.train_rows.tobytes(), []).append(k)
+        groups.setdefault(job.problem.split.identity, []).append(k)
     return list(groups.values())
 
 
@@ -153,7 +157,7 @@ def _stacked_objective(jobs: list[Job]) -> Objective:
     first = jobs[0].problem.objective
     repeats = torch.tensor([len(job.weights) for job in jobs], device=first.x.device)
     decay = torch.cat([job.problem.objective.decay for job in jobs]).repeat_interleave(repeats, dim=0)
-    one_split = len({job.problem.split.train_rows.tobytes() for job in jobs}) == 1
+    one_split = len({job.problem.split.identity for job in jobs}) == 1
     if one_split and all(job.x is None for job in jobs):
         return Objective(first.network, first.task, first.x, first.y, decay)
     x, y = (

@@ -76,13 +76,14 @@ def predicted(p: Problem, prediction: Prediction, chosen: np.ndarray) -> Predict
     settings, n = p.settings.points, p.objective.rows
     kept = n - settings.fraction, n - settings.fraction * chosen.shape[1]
     scale = kept[0] / kept[1] if settings.removal == "renormalise" else 1.0
-    places = torch.as_tensor(chosen, device=prediction.delta.device)
+    parts = [prediction.of_rows(rows) for rows in torch.as_tensor(chosen, device=prediction.delta.device).T]
+    changes = [part.change for part in parts if part.change is not None]
+    delta = _summed(scale, [part.delta for part in parts])
+    return replace(parts[0], changes=_summed(scale, changes) if changes else None, delta=delta)
 
-    def summed(values: Tensor) -> Tensor:
-        whole = values[places[:, 0]]
-        for others in places.T[1:]:
-            whole = whole + values[others]
-        return scale * whole
 
-    change = prediction.change
-    return replace(prediction, changes=None if change is None else summed(change), delta=summed(prediction.delta))
+def _summed(scale: float, parts: list[Tensor]) -> Tensor:
+    whole = parts[0]
+    for others in parts[1:]:
+        whole = whole + others
+    return scale * whole

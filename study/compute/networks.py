@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from study.compute.curvature import formed
+
 Products = Callable[[Tensor], Tensor]  # directions [B, K, P] to products of a matrix with them, [B, K, P]
 
 
@@ -14,9 +16,14 @@ class Network(ABC):
 
     Shapes: B networks, n rows, d features, C outputs, P parameters. `theta` is [B, P]; `x` is [n, d] when all networks see
     the same rows and [B, n, d] when each has its own. Parameters are flattened in the order of `names`.
+
+    cuts_rows: whether `products` cuts the rows into pieces itself. is_linear: whether outputs are linear in the parameters, so
+    that the Gauss-Newton matrix is the Hessian and every convex loss gives a convex objective.
     """
 
     forms_cheaply = False  # whether `hessian` takes less than a product for every parameter
+    cuts_rows = False
+    is_linear = False
 
     def __init__(self, build: Callable[[], nn.Module]):
         self._build = build
@@ -69,6 +76,14 @@ class Network(ABC):
         """True at the flat positions [P] of the parameters called bias."""
         flags = [torch.full((size,), name.endswith("bias")) for name, size in zip(self.names, self.sizes, strict=True)]
         return torch.cat(flags)
+
+    def forms(self, rows: int) -> bool:
+        """Whether the Hessian over so many rows is formed; beyond, it is known by its products, and certifies nothing."""
+        return formed(self.parameters)
+
+    def rows_together(self, networks: int) -> int:
+        """How many rows may go through a stack of so many networks at once: all of them, where layers are small."""
+        return 2**62
 
     @abstractmethod
     def outputs(self, theta: Tensor, x: Tensor) -> Tensor:

@@ -4,12 +4,13 @@ J_w(θ) = Σ_i w_i L(z_i, θ) + ½ Σ_p λ_p (θ_p − c_p)²,  with base weight
 c = 0; proximal objectives have another centre c and larger λ_p.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from study.compute import fused
+from study.compute import fused, linear
 from study.compute.networks import Network, Products
 
 CLASSIFICATION, REGRESSION = "classification", "regression"
@@ -92,10 +93,23 @@ class Objective:
 
     def row_losses(self, theta: Tensor) -> Tensor:
         """L(z_i, θ_b) as [B, n]."""
-        return row_losses(self.network.outputs(theta, self.x), self.y, self.task)
+        parts = [row_losses(self.network.outputs(theta, some.x), some.y, self.task) for _, some in self._pieces(theta)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def _pieces(self, theta: Tensor) -> Iterator[tuple[slice, "Objective"]]:
+        """The rows in pieces that may go through the stack together; mostly one."""
+        together = self.network.rows_together(len(theta))
+        if self.rows <= together:
+            yield slice(None), self
+            return
+        for start in range(0, self.rows, together):
+            some = slice(start, start + together)
+            yield some, replace(self, x=self.x[..., some, :], y=self.y[..., some, :])
 
     def data_loss(self, theta: Tensor, weights: Tensor) -> Tensor:
         """Σ_i w_i L(z_i, θ), [B]."""
+        if linear.by_pieces(self.network, self.x) and not theta.requires_grad:
+            return linear.loss(self.network, self.task == CLASSIFICATION, self.x, self.y, weights, theta)
         return (weights * self.row_losses(theta)).sum(dim=1)
 
     def penalty(self, theta: Tensor) -> Tensor:
@@ -114,19 +128,27 @@ class Objective:
     def gradient(self, theta: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Data loss [B] (without the penalty) and ∇J_w [B, P] (with it).
 
-        The fused kernel computes the data term where there is one (it equals autograd to rounding); autograd elsewhere.
+        The fused kernel computes the data term where there is one (it equals autograd to rounding), matrix products piece by
+        piece that of a linear model of many rows; autograd elsewhere.
         """
         kernel = fused.kernel(self.network, self.task, theta)
-        if kernel is not None:
+        if linear.by_pieces(self.network, self.x):
+            soft = self.task == CLASSIFICATION
+            loss, gradient = linear.gradient(self.network, soft, self.x, self.y, weights, theta)
+        elif kernel is not None:
             loss, gradient = kernel(self.x, self.y, weights, theta)
         else:
-            with torch.enable_grad():
-                leaf = theta.detach().requires_grad_()
-                loss = self.data_loss(leaf, weights)
-                # networks are independent: the gradient of the sum holds every network's own gradient
-                (gradient,) = torch.autograd.grad(loss.sum(), leaf)
-            loss = loss.detach()
+            parts = [some._by_autograd(theta, weights[:, rows]) for rows, some in self._pieces(theta)]
+            loss, gradient = parts[0] if len(parts) == 1 else (sum(part) for part in zip(*parts, strict=True))
         return loss, gradient.add_(self.decay * self.from_centre(theta))
+
+    def _by_autograd(self, theta: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            leaf = theta.detach().requires_grad_()
+            loss = self.data_loss(leaf, weights)
+            # networks are independent: the gradient of the sum holds every network's own gradient
+            (gradient,) = torch.autograd.grad(loss.sum(), leaf)
+        return loss.detach(), gradient
 
     def row_gradients(self, theta: Tensor) -> Tensor:
         """∇L(z_i, θ_b), without the penalty, as [B, n, P]."""
@@ -155,7 +177,8 @@ class Objective:
         piece = max(1, PIECE // (len(theta) * self.rows))
 
         def products(directions: Tensor) -> Tensor:
-            return torch.cat([of_data(some) for some in directions.split(piece, dim=1)], dim=1) + decay * directions
+            together = directions.shape[1] if self.network.cuts_rows else piece
+            return torch.cat([of_data(some) for some in directions.split(together, dim=1)], dim=1) + decay * directions
 
         return products
 

@@ -15,7 +15,9 @@ from torch.nn.functional import one_hot
 
 from study import checks, data, factories, signatures
 from study.compute import perturbation
+from study.compute.convolutional import Convolutional
 from study.compute.curvature import Spectrum
+from study.compute.linear import Linear
 from study.compute.mlp import Mlp
 from study.compute.modules import ModuleNetwork
 from study.compute.networks import Network, Products
@@ -24,6 +26,7 @@ from study.errors import StudyError
 from study.specs import Model, Settings
 from study.trials import Trial
 
+LARGEST_PULL = 40_000_000  # numbers of all rows' gradients that are held for as long as a trial lasts
 ROW_NUMBERS = 4_000_000  # numbers of row gradients held at once
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -81,10 +84,21 @@ class Fitted:
     theta: Tensor
     target: Target
 
+    @property
+    def forms(self) -> bool:
+        """Whether ∇²J(θ*) is formed at all."""
+        return self.problem.network.forms(self.problem.objective.rows)
+
     @cached_property
     def hessian(self) -> Tensor:
         """∇²J(θ*), penalty included, [P, P]."""
         return self.problem.objective.hessian(self.theta[None], self.problem.weights)[0]
+
+    @cached_property
+    def factor(self) -> Tensor | None:
+        """The Cholesky factor of ∇²J(θ*), [P, P]; None where it is not positive definite."""
+        factor, info = torch.linalg.cholesky_ex(self.hessian)
+        return factor if info == 0 else None
 
     def spectrum(self, positions: Tensor, gauss_newton: bool = False, penalty: bool = True) -> Spectrum:
         """Eigendecomposition of one of the two on the parameters at `positions`: computed once, for every damping."""
@@ -106,6 +120,8 @@ class Fitted:
     @cached_property
     def gauss_newton(self) -> Tensor:
         """The Gauss-Newton part of ∇²J(θ*), penalty included, [P, P]."""
+        if self.problem.network.is_linear:
+            return self.hessian
         return self.problem.objective.hessian(self.theta[None], self.problem.weights, gauss_newton=True)[0]
 
     def products(self, directions: Tensor, gauss_newton: bool = False) -> Tensor:
@@ -132,11 +148,10 @@ class Fitted:
 
     def pull_between(self, rows: Tensor, directions: Tensor) -> Tensor:
         """`pull` of training rows [m] times one direction each, of `directions` [m, P], as [m]: no other row is looked at."""
-        lost, objective = (self._lost(rows) * directions).sum(dim=1), self.problem.objective
+        lost = (self._lost(rows) * directions).sum(dim=1)
         if self.problem.settings.points.removal != "renormalise":
             return self._pull(lost)
-        _, gradient = objective.gradient(self.theta[None], self.problem.weights)
-        return self._pull(lost, directions @ (gradient[0] - objective.decay[0] * self.theta))  # without the penalty
+        return self._pull(lost, directions @ self._mean_gradient)
 
     def _lost(self, rows: Tensor) -> Tensor:
         """What the gradient of each of the rows [m] loses by removal, [m, P]: see `_pull`."""
@@ -145,6 +160,25 @@ class Fitted:
         if self.moved is None:
             return own
         return own - replace(objective, x=self.moved).batch(rows[None]).row_gradients(self.theta[None])[0]
+
+    @property
+    def holds_pull(self) -> bool:
+        """Whether `pull` is small enough to be held; where not, `pull_along` and `pull_of` are."""
+        return self.problem.objective.rows * len(self.theta) <= LARGEST_PULL
+
+    def pull_of(self, rows: Tensor) -> Tensor:
+        """`pull` of some of the rows [m], as [m, P]."""
+        lost = self._lost(rows)
+        if self.problem.settings.points.removal != "renormalise":
+            return self._pull(lost)
+        return self._pull(lost, self._mean_gradient)
+
+    @cached_property
+    def _mean_gradient(self) -> Tensor:
+        """Σ_j ∇L(z_j, θ*)/n, [P]."""
+        objective = self.problem.objective
+        _, gradient = objective.gradient(self.theta[None], self.problem.weights)
+        return gradient[0] - objective.decay[0] * self.theta
 
     @cached_property
     def pull(self) -> Tensor:
@@ -198,7 +232,7 @@ def problem(trial: Trial, device: str = "cpu") -> Problem:
     loaded = data.load(settings.data, trial.folder)
     split = data.split(loaded, settings.data)
     outputs = loaded.classes if loaded.task == CLASSIFICATION else 1
-    model_network = network(settings.model, split.x_train.shape[1], outputs, trial.folder)
+    model_network = network(settings.model, loaded, len(split.train_rows), trial.folder)
     x, y = _tensor(split.x_train, device), _targets(split.y_train, loaded.task, outputs, device)
     _check_outputs(settings.model.kind, model_network, x, outputs)
     decay = torch.full((1, model_network.parameters), settings.training.weight_decay, dtype=torch.float64)
@@ -215,6 +249,9 @@ def check(trial: Trial) -> None:
     """StudyError where the trial's network or the parameters its estimators name do not fit the spec."""
     built = problem(trial)
     checks.check_size(built.settings, built.network.parameters)
+    if not built.network.forms(built.objective.rows):
+        size = f"{built.network.parameters:,} parameters and {built.objective.rows:,} training rows"
+        checks.refuse_hessian(built.settings, f"{size} are too many for that")
     checks.check_layers(built.settings, built.network.layers)
     for estimator in built.settings.estimators:
         checks.check_rank(estimator, _size(built, f"estimators.{estimator.name}.parameters", estimator.parameters))
@@ -248,8 +285,17 @@ def _targets(y: np.ndarray, task: str, outputs: int, device: str) -> Tensor:
     return _tensor(y, device)[:, None]
 
 
-def network(model: Model, inputs: int, outputs: int, folder: str) -> Network:
-    """The network a `[model]` table describes; a factory is imported from the spec's folder or the working directory."""
+def network(model: Model, dataset: data.Dataset, rows: int, folder: str) -> Network:
+    """The network a `[model]` table describes; a factory is imported from the spec's folder or the working directory.
+
+    rows: how many it is trained on. A linear model of a large table is computed piece by piece.
+    """
+    inputs, outputs = dataset.x.shape[1], dataset.classes if dataset.task == CLASSIFICATION else 1
+    if model.is_convolutional:
+        assert dataset.shape is not None  # `checks` refuses rows that are no images
+        return Convolutional(model, dataset.shape, outputs)
+    if checks.by_pieces(model, rows, inputs):
+        return Linear(inputs, outputs, model.intercept)
     if model.kind == "linear":
         return Mlp(inputs, outputs, 0, 1, "tanh")
     if model.kind == "mlp":

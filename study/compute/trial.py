@@ -29,7 +29,7 @@ from study.compute import (
     provenance,
 )
 from study.compute.certificates import Certificate
-from study.compute.curvature import extreme_eigenvalues, formed
+from study.compute.curvature import DECOMPOSED, extreme_eigenvalues
 from study.compute.estimators.prediction import Prediction, largest_ratio
 from study.compute.fitting import Job
 from study.compute.problems import Fitted, Problem, problem
@@ -156,7 +156,8 @@ def _job(fitted: Fitted, removed: Tensor) -> Job:
     if fitted.moved is not None:
         x = p.objective.x.repeat(len(weights), 1, 1)
         x[torch.arange(1, len(x)), removed[:, 0]] = fitted.moved[removed[:, 0]]
-    return Job(p, fitted.theta.expand(len(weights), -1), weights, x)
+    factor = (lambda: fitted.factor) if p.network.is_linear else None
+    return Job(p, fitted.theta.expand(len(weights), -1), weights, x, factor=factor)
 
 
 def _timed(fitted: Fitted, settings: Any) -> Prediction:
@@ -323,9 +324,14 @@ def _base(run: Run) -> dict[str, Any]:
 def _eigenvalues(fitted: Fitted) -> dict[str, float | int | None]:
     """Extremes of the Hessian at θ*, and how many are negative: None where the matrix is too large to know."""
     size = len(fitted.theta)
-    if not formed(size):
-        generator = torch.Generator().manual_seed(0)
-        start = torch.randn(size, dtype=torch.float64, generator=generator).to(fitted.theta)
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(size, dtype=torch.float64, generator=generator).to(fitted.theta)
+    large = size > DECOMPOSED and fitted.forms and fitted.problem.network.is_linear
+    if large and (factor := fitted.factor) is not None:
+        [largest] = extreme_eigenvalues(lambda v: fitted.hessian @ v, start, ["LA"])
+        [inverse] = extreme_eigenvalues(lambda v: torch.cholesky_solve(v[:, None], factor)[:, 0], start, ["LA"])
+        return {"smallest_eigenvalue": 1 / inverse, "largest_eigenvalue": largest, "negative_eigenvalues": 0}
+    if not fitted.forms:
         smallest, largest = extreme_eigenvalues(lambda v: fitted.products(v[None])[0], start)
         return {"smallest_eigenvalue": smallest, "largest_eigenvalue": largest, "negative_eigenvalues": None}
     finite = torch.isfinite(fitted.hessian).all()

@@ -14,11 +14,15 @@ NAMES = {
     "model.kind": "network",
     REMOVED: "removed rows",
     "points.test": "test rows",
+    "data.n_train": "training rows",
+    "data.n_test": "test rows drawn",
+    "data.label_noise": "mislabelled",
 }
 AXES = {
     "model.depth": "Depth (hidden layers)",
     "model.width": "Width (units per hidden layer)",
     WEIGHT_DECAY: "Weight decay λ",
+    "data.label_noise": "Share of training rows mislabelled",
     "points.perturbation": "Move η of each feature (standard deviations)",
 }
 SPEAK_FOR_THEMSELVES = ("training.dtype", "training.optimizer", "model.activation", "model.kind", "data.name")

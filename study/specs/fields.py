@@ -11,8 +11,12 @@ from pydantic_core import PydanticCustomError
 
 from study.errors import show, suggestion
 
-KNOWN_DATA = ("iris", "digits", "wine", "breast_cancer", "diabetes")
+TABLES = ("iris", "digits", "wine", "breast_cancer", "diabetes")  # scikit-learn brings them along
+IMAGES = ("mnist", "fashion_mnist", "cifar10", "cifar10_standin")  # with training and test parts of their own
+KNOWN_DATA = (*TABLES, *IMAGES)
 FILE_ENDINGS = (".csv", ".npz")
+CONVOLUTIONAL = ("koh_cnn", "lenet", "resnet")
+KNOWN_MODELS = ("linear", "mlp", *CONVOLUTIONAL)
 RULE = "rule"
 FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 
@@ -38,10 +42,10 @@ def _data_name(name: str) -> str:
 
 
 def _model_kind(kind: str) -> str:
-    if kind in ("linear", "mlp") or FACTORY.fullmatch(kind):
+    if kind in KNOWN_MODELS or FACTORY.fullmatch(kind):
         return kind
     factory = ":".join(kind.removesuffix(".py").replace(".py:", ":").rsplit(".", 1))
-    hint = suggestion(kind, ("linear", "mlp"), "known")
+    hint = suggestion(kind, KNOWN_MODELS, "known")
     if FACTORY.fullmatch(factory):
         hint = f"did you mean {show(factory)}?"
     message = f'neither a known model nor a factory written "package.module:factory"; {hint}'
@@ -62,6 +66,9 @@ DataName = Annotated[str, AfterValidator(_data_name)]
 ModelKind = Annotated[str, AfterValidator(_model_kind)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Class = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Classes = Annotated[list[Class], Field(min_length=2), AfterValidator(distinct)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 SplitSeed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # what scikit-learn's splitter takes
 Row = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Rows = Annotated[list[Row], Field(min_length=1), AfterValidator(distinct)]

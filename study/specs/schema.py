@@ -12,8 +12,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 
 from study.errors import listed, show
 from study.specs.fields import (
+    CONVOLUTIONAL,
+    IMAGES,
     KNOWN_DATA,
     BatchSize,
+    Classes,
     Count,
     DataName,
     Layers,
@@ -27,6 +30,7 @@ from study.specs.fields import (
     Quantile,
     Rows,
     Seed,
+    Share,
     SplitSeed,
     broken_rule,
     chosen_points,
@@ -39,7 +43,9 @@ CERTIFYING = ("stationary", "proximal", "pbrf")  # kinds of protocol that promis
 INFLUENCE_RULES = ("highest_influence", "lowest_influence", "influence_band")
 NEAREST = "nearest"
 MOST_PREDICTIONS = 2_000_000  # numbers of predictions in one record from where only those of removed rows are kept
+MOST_PREDICTED_ROWS = 20_000  # training rows beyond which no record holds predictions of all of them
 PER_TEST_ROW = (*INFLUENCE_RULES, NEAREST)  # rules that choose for each test row by itself
+IMAGE_KEYS = ("n_train", "n_test", "validation_rows", "classes")
 
 
 class Table(BaseModel):
@@ -49,7 +55,13 @@ class Table(BaseModel):
 
 
 class Data(Table):
-    """`[data]`: the rows, which of them are held out, and their scaling (fitted on the training rows)."""
+    """`[data]`: the rows, which of them are held out, and their scaling (fitted on the training rows).
+
+    Image sets are held out as their authors did: rows of the training part come first, then those of the test part. Of the
+    training part the first `validation_rows` are set aside and `n_train` of the others drawn; of the test part `n_test`.
+    `classes` keeps the rows of these classes, numbered anew in this order. `label_noise`: the share of training rows, drawn
+    like the rest by `split_seed`, that get another class.
+    """
 
     name: DataName
     standardize: bool = True
@@ -58,6 +70,11 @@ class Data(Table):
     split_seed: SplitSeed = 0
     target: Annotated[str, Field(min_length=1)] | None = None
     task: Literal["classification", "regression"] | None = None
+    n_train: Count | None = None
+    n_test: Count | None = None
+    validation_rows: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    classes: Classes | None = None
+    label_noise: Share = 0.0
 
     @model_validator(mode="before")
     @classmethod
@@ -66,7 +83,8 @@ class Data(Table):
         if not isinstance(table, dict):
             return table
         written = dict(table)
-        if written.get("test_rows") is None and written.get("test_fraction") is None:
+        held_out = written.get("test_rows") is not None or written.get("test_fraction") is not None
+        if not held_out and written.get("name") not in IMAGES:
             written["test_fraction"] = DEFAULT_TEST_FRACTION
         if written.get("target") is None and isinstance(written.get("name"), str):
             written["target"] = DEFAULT_FILE_TARGET.get(written["name"][-4:].lower())
@@ -81,7 +99,20 @@ class Data(Table):
         if not self.is_file and (self.task is not None or self.target is not None):
             given = "task" if self.task is not None else "target"
             raise broken_rule(f"{given} describes a .csv or .npz file; {self.name} has its own, so remove it")
+        if self.is_images and (self.test_rows is not None or self.test_fraction is not None):
+            given = "test_rows" if self.test_rows is not None else "test_fraction"
+            raise broken_rule(f"{given}: {self.name} has a test part of its own; use n_test, or test in [points]")
+        drawn = [key for key in IMAGE_KEYS if getattr(self, key) not in (None, 0)]
+        if not self.is_images and drawn:
+            raise broken_rule(f"{drawn[0]}: only an image set has parts to draw from ({listed(IMAGES)})")
+        if self.label_noise and (self.task == "regression" or self.name == "diabetes"):
+            raise broken_rule(f"label_noise = {self.label_noise:g}: a regression has no classes")
         return self
+
+    @property
+    def is_images(self) -> bool:
+        """Whether the data are images, found in the folder that `--data-root` or STUDY_DATA names."""
+        return self.name in IMAGES
 
     @property
     def is_file(self) -> bool:
@@ -90,12 +121,36 @@ class Data(Table):
 
 
 class Model(Table):
-    """`[model]`: the network; `depth`, `width` and `activation` describe an `mlp`."""
+    """`[model]`: the network; `depth`, `width` and `activation` describe an `mlp`, `intercept` a `linear` model.
+
+    For images there are also `koh_cnn`, `lenet` and `resnet`, with `activation`; a `resnet` has `depth` blocks in each of three
+    stages, `width` channels in the first, and its `normalization`.
+    """
 
     kind: ModelKind
     depth: Count = 1
     width: Count = 5
     activation: Literal["tanh", "relu", "selu", "gelu", "softplus"] = "tanh"
+    intercept: bool = True
+    normalization: Literal["group", "frozen"] = "group"
+
+    @model_validator(mode="after")
+    def _rules(self) -> "Model":
+        if not self.intercept and self.kind != "linear":
+            raise broken_rule(f'intercept = false: only kind = "linear" can do without, not "{self.kind}"')
+        if self.normalization != "group" and self.kind != "resnet":
+            raise broken_rule(f'normalization = "{self.normalization}": only kind = "resnet" has any, not "{self.kind}"')
+        return self
+
+    @property
+    def is_convolutional(self) -> bool:
+        """Whether the network takes its rows for images."""
+        return self.kind in CONVOLUTIONAL
+
+    @property
+    def is_module(self) -> bool:
+        """Whether only the built network knows its parameters and layers."""
+        return self.is_factory or self.is_convolutional
 
     @property
     def is_factory(self) -> bool:
@@ -642,9 +697,9 @@ class Settings(Table):
         return list(dict.fromkeys(asked))
 
     def predicts_all(self, rows: int, test_points: int) -> bool:
-        """Whether a record holds predictions for all training rows, or for what is removed alone: groups, or too many pairs."""
-        pairs = len(self.estimators) * rows * test_points
-        return not self.points.grouped and (pairs <= MOST_PREDICTIONS or self.neighbours is not None)
+        """Whether a record holds predictions for all training rows, or for what is removed alone: groups, or too much."""
+        few = rows <= MOST_PREDICTED_ROWS and len(self.estimators) * rows * test_points <= MOST_PREDICTIONS
+        return not self.points.grouped and (few or self.neighbours is not None)
 
     @property
     def by_distance(self) -> bool:

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from study.compute.curvature import formed
 from study.compute.estimators import (
     cg,
     exact,
@@ -50,7 +49,7 @@ def predict(fitted: Fitted, settings: Any) -> Prediction:
     to know).
     """
     found = KINDS[settings.kind](fitted, settings)
-    if settings.parameters == "all" or len(fitted.theta) > DENSE or not formed(len(fitted.theta)):
+    if settings.parameters == "all" or len(fitted.theta) > DENSE or not fitted.forms:
         return found
     started = time.perf_counter()
     every = torch.arange(len(fitted.theta))

@@ -14,10 +14,13 @@ from study.specs import Exact, Ggn, PerturbInput
 FACTORED = 512  # parameters beyond which eigenvectors take far longer than a Cholesky factor
 
 
-def predict(fitted: Fitted, settings: Exact | Ggn | PerturbInput, gauss_newton: bool, pull: Tensor) -> Prediction:
+def predict(
+    fitted: Fitted, settings: Exact | Ggn | PerturbInput, gauss_newton: bool, pull: Tensor | None = None
+) -> Prediction:
     """Δθ_i = −(M + δI)⁻¹ p_i on the chosen parameters, zero elsewhere; M is H, or its Gauss-Newton part, with or without diag λ.
 
-    pull: p_i [n, P], the change of ∇J at θ* that the row's removal makes, Σ_j Δw_j ∇L(z_j).
+    pull: p_i [n, P], the change of ∇J at θ* that the row's removal makes, Σ_j Δw_j ∇L(z_j), by default the one of the trial, of
+    which a large problem never holds all rows' at once.
 
     Nothing is hidden: negative eigenvalues are kept and flagged "indefinite", dropped directions are flagged "singular",
     and the largest relative residual is recorded. A large matrix that is positive definite is factored instead of
@@ -29,15 +32,24 @@ def predict(fitted: Fitted, settings: Exact | Ggn | PerturbInput, gauss_newton: 
     positions = fitted.problem.network.positions(settings.parameters)
     penalty = getattr(settings, "penalty", True)
     if len(positions) > FACTORED:
-        matrix = fitted.matrix(positions, gauss_newton, penalty).clone()
-        matrix.diagonal().add_(settings.damping)
-        factor, info = torch.linalg.cholesky_ex(matrix)
-        if info == 0 and _well_conditioned(factor):
+        matrix, factor = _factored(fitted, positions, gauss_newton, settings.damping, penalty)
+        if factor is not None and _well_conditioned(factor):
             return _by_factor(fitted, positions, settings.damping, matrix, factor, pull)
     matrix = fitted.matrix(positions, gauss_newton, penalty)
-    return _by_spectrum(
-        fitted, positions, settings.damping, matrix, fitted.spectrum(positions, gauss_newton, penalty), pull
-    )
+    spectrum = fitted.spectrum(positions, gauss_newton, penalty)
+    return _by_spectrum(fitted, positions, settings.damping, matrix, spectrum, fitted.pull if pull is None else pull)
+
+
+def _factored(
+    fitted: Fitted, positions: Tensor, gauss_newton: bool, damping: float, penalty: bool
+) -> tuple[Tensor, Tensor | None]:
+    """M + δI and its Cholesky factor, None where it has none; H and its own factor are those that a trial shares."""
+    if fitted.problem.network.is_linear and penalty and damping == 0 and len(positions) == len(fitted.theta):
+        return fitted.hessian, fitted.factor
+    matrix = fitted.matrix(positions, gauss_newton, penalty).clone()
+    matrix.diagonal().add_(damping)
+    factor, info = torch.linalg.cholesky_ex(matrix)
+    return matrix, factor if info == 0 else None
 
 
 def _by_spectrum(
@@ -75,13 +87,20 @@ def _distance(fitted: Fitted, positions: Tensor, spectrum: Spectrum, damping: fl
 
 
 def _by_factor(
-    fitted: Fitted, positions: Tensor, damping: float, matrix: Tensor, factor: Tensor, pull: Tensor
+    fitted: Fitted, positions: Tensor, damping: float, matrix: Tensor, factor: Tensor, pull: Tensor | None
 ) -> Prediction:
     """matrix: M + δI with its Cholesky factor."""
     positions = positions.to(fitted.theta.device)
     right = fitted.test_gradients[:, positions]
     solution = torch.cholesky_solve(right.T, factor).T
-    delta = -(pull[:, positions] @ solution.T)
+    if pull is None and fitted.holds_pull:
+        pull = fitted.pull
+    if pull is None:
+        embedded = right.new_zeros(len(right), len(fitted.theta))
+        embedded[:, positions] = solution
+        delta = -fitted.pull_along(embedded)
+    else:
+        delta = -(pull[:, positions] @ solution.T)
     evidence = {
         "condition_number": _condition(matrix, factor),
         "negative_after_damping": 0,
@@ -90,7 +109,13 @@ def _by_factor(
         "residual": largest_ratio(solution @ matrix - right, right),
         "parameters": len(positions),
     }
+    if pull is None:
+        return Prediction(None, delta, {**evidence}, changes_of=partial(_changes_of, fitted, positions, factor))
     return Prediction(partial(_changes, pull, positions, factor), delta, {**evidence})
+
+
+def _changes_of(fitted: Fitted, positions: Tensor, factor: Tensor, rows: Tensor) -> Tensor:
+    return _changes(fitted.pull_of(rows), positions, factor)
 
 
 def _changes(pull: Tensor, positions: Tensor, factor: Tensor) -> Tensor:

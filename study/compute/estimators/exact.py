@@ -11,4 +11,4 @@ def predict(fitted: Fitted, settings: Exact) -> Prediction:
 
     Under `renormalise` the right-hand side is the general one, −(H + δI)⁻¹ Σ_j Δw_j ∇L(z_j).
     """
-    return dense.predict(fitted, settings, gauss_newton=False, pull=fitted.pull)
+    return dense.predict(fitted, settings, gauss_newton=False)

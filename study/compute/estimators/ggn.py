@@ -8,4 +8,4 @@ from study.specs import Ggn
 
 def predict(fitted: Fitted, settings: Ggn) -> Prediction:
     """Δθ_i = (1/n)(G + λI + δI)⁻¹∇L(z_i) with G = (1/n) Σ_j J_jᵀ (∂²L/∂f²) J_j, never indefinite (Martens 2020)."""
-    return dense.predict(fitted, settings, gauss_newton=True, pull=fitted.pull)
+    return dense.predict(fitted, settings, gauss_newton=True)

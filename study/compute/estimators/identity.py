@@ -5,7 +5,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from study.compute.estimators.prediction import Prediction
+from study.compute.estimators.prediction import Evidence, Prediction
 from study.compute.problems import Fitted
 from study.specs import Identity
 
@@ -18,8 +18,15 @@ def predict(fitted: Fitted, settings: Identity) -> Prediction:
     chosen = torch.zeros_like(fitted.theta)
     chosen[fitted.problem.network.positions(settings.parameters).to(fitted.theta.device)] = 1.0
     delta = -fitted.pull_along(fitted.test_gradients * chosen)
-    return Prediction(partial(_changes, fitted, chosen), delta, {"parameters": int(chosen.sum())})
+    evidence: Evidence = {"parameters": int(chosen.sum())}
+    if not fitted.holds_pull:
+        return Prediction(None, delta, evidence, changes_of=partial(_changes_of, fitted, chosen))
+    return Prediction(partial(_changes, fitted, chosen), delta, evidence)
 
 
 def _changes(fitted: Fitted, chosen: Tensor) -> Tensor:
     return -(fitted.pull * chosen)
+
+
+def _changes_of(fitted: Fitted, chosen: Tensor, rows: Tensor) -> Tensor:
+    return -(fitted.pull_of(rows) * chosen)

@@ -1,7 +1,7 @@
 """What an estimator returns."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -17,7 +17,8 @@ class Prediction:
     changes: Δθ [n, P], or how to compute it where all pairs are known without, or None where an estimator knows none;
     delta: change of the target at each chosen test point, ∇_tᵀΔθ [n, T]; evidence: how the numbers were obtained, JSON-able;
     flags: reasons for doubt, such as "indefinite"; origin: the parameters [P] that Δθ starts from, where these are not θ*;
-    diagnostics: seconds that went into knowing how good it is, which are no part of the estimate.
+    diagnostics: seconds that went into knowing how good it is, which are no part of the estimate; changes_of: rows [m] to their
+    Δθ [m, P], where those of all rows together are too many.
     """
 
     changes: Tensor | Callable[[], Tensor] | None
@@ -26,11 +27,18 @@ class Prediction:
     flags: list[str] = field(default_factory=list)
     origin: Tensor | None = None
     diagnostics: float = 0.0
+    changes_of: Callable[[Tensor], Tensor] | None = None
 
     @cached_property
     def change(self) -> Tensor | None:
         """Δθ [n, P], computed when first asked for."""
         return self.changes() if callable(self.changes) else self.changes
+
+    def of_rows(self, rows: Tensor) -> "Prediction":
+        """The same for some of the training rows [m] only."""
+        change = self.change if self.changes_of is None else self.changes_of(rows)
+        own = change if change is None or self.changes_of is not None else change[rows]
+        return replace(self, changes=own, delta=self.delta[rows], changes_of=None)
 
 
 def largest_ratio(values: Tensor, of: Tensor) -> float:

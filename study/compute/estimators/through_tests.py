@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from study.compute.curvature import Spectrum, formed
+from study.compute.curvature import Spectrum
 from study.compute.estimators.prediction import Evidence, Prediction, largest_ratio
 from study.compute.problems import Fitted
 
@@ -42,7 +42,7 @@ class System:
     def formed(self, together: int, times: int) -> Tensor | None:
         """M on the chosen parameters, [p, p], where it is `cheaper_formed` and the network knows a cheap way, else None."""
         size, problem = len(self.fitted.theta), self.fitted.problem
-        if not (formed(size) and problem.network.forms_cheaply):
+        if not (self.fitted.forms and problem.network.forms_cheaply):
             return None
         if not cheaper_formed(size, problem.objective.rows, together, times):
             return None
@@ -84,7 +84,7 @@ class System:
 
     def spectrum(self, gauss_newton: bool = False) -> Spectrum | None:
         """Of the exact matrix on the chosen parameters, None where it is too large to be decomposed."""
-        if len(self.positions) > DENSE or not formed(len(self.fitted.theta)):
+        if len(self.positions) > DENSE or not self.fitted.forms:
             return None
         return self.fitted.spectrum(self.positions, gauss_newton)
 

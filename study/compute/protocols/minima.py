@@ -1,11 +1,12 @@
 """From one network to the minimum of every leave-one-out objective: what all protocols that certify have in common."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from study.compute import fitting, newton, quasi_newton
+from study.compute import convex, fitting, newton, quasi_newton
 from study.compute.curvature import Spectrum
 from study.compute.objective import Objective
 from study.compute.protocols.retrained import Retrained
@@ -15,12 +16,21 @@ LARGE = 512  # parameters from where one Hessian costs more than a hundred gradi
 PATIENT_STEPS = 200  # quasi-Newton steps then
 
 
-def leave_one_out(objective: Objective, start: Tensor, weights: Tensor, tolerance: float) -> Retrained:
+def leave_one_out(
+    objective: Objective,
+    start: Tensor,
+    weights: Tensor,
+    tolerance: float,
+    factor: Callable[[], Tensor | None] | None = None,
+) -> Retrained:
     """Minima of J_w for the weights [R + 1, n], the null's first, which descends from `start` [1, P].
 
     The removals start at the null with its inverse Hessian as their BFGS start, so that their first step is the influence
-    function's own prediction; Newton's method finishes and follows negative curvature down.
+    function's own prediction; Newton's method finishes and follows negative curvature down. A convex objective needs one
+    factor, that of its own Hessian near `start`, and no other Hessian.
     """
+    if convex.applies(objective, weights):
+        return _convex(objective, start, weights, tolerance, factor)
     base, others = objective.networks(slice(0, 1)), objective.networks(slice(1, None))
     null = fitting.polish(base, start, weights[:1], tolerance)
     inverse = Spectrum.of(base.hessian(null.theta, weights[:1])[0]).preconditioner()
@@ -31,6 +41,23 @@ def leave_one_out(objective: Objective, start: Tensor, weights: Tensor, toleranc
     end = newton.minimise(others, near.theta, weights[1:], tolerance, fitting.NEWTON_STEPS)
     theta = torch.cat([null.theta, end.theta])
     return Retrained(theta, torch.cat([null.iterations, near.iterations + end.iterations]))
+
+
+def _convex(
+    objective: Objective, start: Tensor, weights: Tensor, tolerance: float, factor: Callable[[], Tensor | None] | None
+) -> Retrained:
+    """factor: of the Hessian at `start`, where others need it, too."""
+    base, others = objective.networks(slice(0, 1)), objective.networks(slice(1, None))
+    null = convex.minimise(base, start, weights[:1], tolerance)
+    root = None if factor is None else factor()
+    if root is None:
+        root, failed = torch.linalg.cholesky_ex(base.hessian(null.theta, weights[:1])[0])
+        if failed:  # a network that diverged
+            start = null.theta.expand(len(weights) - 1, -1)
+            end = convex.minimise(others, start, weights[1:], tolerance)
+            return Retrained(torch.cat([null.theta, end.theta]), torch.cat([null.iterations, end.iterations]))
+    end = convex.from_null(others, null.theta, weights[1:], root, weights[:1], tolerance)
+    return Retrained(torch.cat([null.theta, end.theta]), torch.cat([null.iterations, end.iterations]))
 
 
 def of_another(objective: Objective, start: Tensor, weights: Tensor, tolerance: float) -> Retrained:

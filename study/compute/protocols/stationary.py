@@ -10,4 +10,6 @@ from study.specs import Stationary
 
 def retrain(jobs: Sequence[Job], settings: Stationary) -> list[Retrained]:
     """∇J₋ᵢ(θ₋ᵢ) = 0 to `tolerance`, then one more Newton step; a trial's removals are one stack."""
-    return [minima.leave_one_out(job.objective, job.theta[:1], job.weights, settings.tolerance) for job in jobs]
+    return [
+        minima.leave_one_out(job.objective, job.theta[:1], job.weights, settings.tolerance, job.factor) for job in jobs
+    ]

@@ -62,13 +62,18 @@ CITED: dict[tuple[str, str], tuple[str, ...]] = {
     ("activation", "softplus"): (),
     ("activation", "selu"): ("klambauer2017self",),
     ("activation", "gelu"): ("hendrycks2016gaussian",),
+    ("model", "koh_cnn"): ("koh2017understanding",),
+    ("model", "lenet"): ("lecun1998gradient",),
+    ("model", "resnet"): ("he2016deep",),
     ("data", "iris"): ("fisher1936use", "epifano2023revisiting"),
     ("data", "digits"): ("alpaydin1998optical",),
     ("data", "wine"): ("aeberhard1992wine",),
     ("data", "breast_cancer"): ("wolberg1993breast",),
     ("data", "diabetes"): ("efron2004least",),
     ("data", "mnist"): ("lecun1998gradient",),
+    ("data", "fashion_mnist"): ("xiao2017fashion",),
     ("data", "cifar10"): ("krizhevsky2009learning",),
+    ("data", "cifar10_standin"): ("krizhevsky2009learning",),
     ("column", "spearman_low"): ("owen2007pigeonhole", *INTERVALS),
     ("column", "pearson_low"): ("owen2007pigeonhole", *INTERVALS),
     ("column", "spearman_band_low"): ("fisher1935design",),
@@ -362,6 +367,16 @@ ENTRIES: dict[str, tuple[str, dict[str, str]]] = {
         "title": "Gradient-Based Learning Applied to Document Recognition",
         "journal": "Proceedings of the IEEE", "volume": "86", "number": "11", "pages": "2278--2324", "year": "1998",
     }),
+    "he2016deep": ("inproceedings", {
+        "author": "He, Kaiming and Zhang, Xiangyu and Ren, Shaoqing and Sun, Jian",
+        "title": "Deep Residual Learning for Image Recognition",
+        "booktitle": "IEEE Conference on Computer Vision and Pattern Recognition", "pages": "770--778", "year": "2016",
+    }),
+    "xiao2017fashion": ("article", {
+        "author": "Xiao, Han and Rasul, Kashif and Vollgraf, Roland",
+        "title": "{Fashion-MNIST}: a Novel Image Dataset for Benchmarking Machine Learning Algorithms",
+        "journal": "arXiv preprint arXiv:1708.07747", "year": "2017",
+    }),
     "krizhevsky2009learning": ("techreport", {
         "author": "Krizhevsky, Alex", "title": "Learning Multiple Layers of Features from Tiny Images",
         "institution": "University of Toronto", "year": "2009",
@@ -407,7 +422,9 @@ def choices(experiment: Experiment) -> list[tuple[str, str]]:
             found["neighbours", "faiss"] = None
         if settings.gap_paths:
             found["paths", "gaps"] = None
-        if settings.model.kind == "mlp":
+        if settings.model.is_convolutional:
+            found[("model", settings.model.kind)] = None
+        if settings.model.kind == "mlp" or settings.model.is_convolutional:
             found[("activation", settings.model.activation)] = None
         if not settings.data.is_file:
             found[("data", settings.data.name)] = None
