@@ -1,4 +1,4 @@
-"""Every table of results in what people read is the committed table it was made from; `python -m tests.test_readme` prints them."""
+"""Every table of results in what people read is the committed table it was made from; run as a module it prints them."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
