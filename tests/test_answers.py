@@ -57,11 +57,21 @@ def test_of_several_settings_the_steadiest_and_the_least_steady_are_told(experim
     assert "varies with depth for λ = 10⁻⁴: between" in answers.sentences(experiment, one_left)[0]
 
 
-def test_without_two_cells_in_any_setting_all_cells_are_told_together(experiment):
+def test_a_setting_that_goes_along_with_the_axis_is_none(experiment):
     rows = [_row(1, 0.1, spearman=0.9), _row(2, 0.2, spearman=0.4), _row(3, 0.3, spearman=0.6)]
     assert (
-        "lies between 0.400 [0.300, 0.500] (depth 2, λ = 0.2) and 0.900 [0.800, 1.000] (depth 1, λ = 0.1), whose intervals "
-        "do not overlap over 3 cells." in answers.sentences(experiment, rows)[0]
+        "varies with depth between 0.400 [0.300, 0.500] (depth 2) and 0.900 [0.800, 1.000] (depth 1), whose intervals do not "
+        "overlap." in answers.sentences(experiment, rows)[0]
+    )
+
+
+def test_without_two_cells_in_any_setting_all_cells_are_told_together(experiment, tmp_path):
+    own = spoken.experiment(tmp_path / "own", spoken.SPEC.replace("[sweep]", '[sweep]\n"model.width" = [5, 8]'))
+    chosen = ((1, 0.1, 5, 0.9), (2, 0.1, 8, 0.4), (1, 0.2, 8, 0.5), (3, 0.2, 5, 0.6))
+    rows = [_row(depth, decay, spearman=mean) | {"model.width": width} for depth, decay, width, mean in chosen]
+    assert (
+        "lies between 0.400 [0.300, 0.500] (width 8, depth 2, λ = 0.1) and 0.900 [0.800, 1.000] (width 5, depth 1, λ = 0.1), "
+        "whose intervals do not overlap over 4 cells." in answers.sentences(own, rows)[0]
     )
     row = _row(spearman=0.5, spearman_low=math.nan, spearman_high=math.nan, resampled="nothing")
     assert answers.sentences(experiment, [row])[0].endswith("is 0.500 in the one cell.")

@@ -252,7 +252,7 @@ def test_tables_over_real_trials(tmp_path):
         assert isinstance(record, Record), record
         store.write(record)
     experiment = SimpleNamespace(
-        name="case", question="", primary="spearman", trials=found, swept_paths=["model.depth"], text="", overrides=()
+        name="case", question="", primary="spearman", trials=found, swept_paths=["model.depth"], text="", overrides=(), twins=()
     )
     tables = Tables(experiment, store)
     loss = tables.gaps[tables.gaps["quantity"] == "loss"]
@@ -347,7 +347,7 @@ def test_one_damping_for_a_whole_path_is_one_axis(tmp_path):
     assert [column.label for column in verdict_tables.gaps(tables).columns][:2] == ["damping", "gap"]
     apart = [synthetic.Trial(t.settings, t.key, {**t.swept, names[1]: 0.5 * t.swept[names[1]]}) for t in trials]
     other = Tables(synthetic.Experiment(trials=apart, swept_paths=names), Store(tmp_path, "synthetic"))
-    assert lines.Sweep(other.readings).rest == [names[1]]
+    assert (lines.Sweep(other.readings).rest, list(lines.Sweep(other.readings).tied)) == ([], [names[1]])
 
 
 def test_the_report_says_gaps_and_verdicts_in_words(tmp_path):

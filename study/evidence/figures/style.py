@@ -18,7 +18,7 @@ import numpy as np
 # Okabe and Ito's colours, safe for the colour-blind. Protocols, estimators and published values never share one.
 PROTOCOL_COLOURS = {
     "warm": "#D55E00", "cold": "#0072B2", "stationary": "#007D5A", "proximal": "#999933", "pbrf": "#332288",
-    "linearised_pbrf": "#7A6FC0", "cold_seeds": "#44AA99", "horizon": "#EE8866",
+    "linearised_pbrf": "#7A6FC0", "cold_seeds": "#44AA99", "horizon": "#F2A36B",
 }  # fmt: skip
 ESTIMATOR_FAMILIES = {
     "#000000": ("exact", "newton_step", "unrolled"),
