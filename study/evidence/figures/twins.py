@@ -127,13 +127,16 @@ def _frame(rows: list[Row], grid: list[Axes]) -> None:
         for row in rows:
             if row.cell is None and row.height:
                 axes.axhline(row.height - 0.5, color=style.BAND, linewidth=0.6, zorder=0.1)
+    grid[0].set_zorder(1)
+    grid[0].patch.set_visible(False)
     named = [row for row in rows if row.cell is not None]
     grid[0].set_yticks([row.height for row in named], [row.text for row in named])
     for row in rows:
         if row.cell is None:
-            grid[0].text(0.0, row.height, row.text, transform=grid[0].get_yaxis_transform() + plots.points(grid[0], right=2),
-                         ha="left", va="center", fontweight="bold", clip_on=False, zorder=6, gid="twin",
-                         bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6})  # fmt: skip
+            title = grid[0].text(0.0, row.height, row.text, ha="left", va="center", fontweight="bold", zorder=6, gid="twin",
+                                 transform=grid[0].get_yaxis_transform() + plots.points(grid[0], right=2), clip_on=False,
+                                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6})  # fmt: skip
+            title.set_in_layout(False)  # a long one reaches into the next panel, where its row is empty
         elif text := _usable(row.cell):
             grid[-1].text(1.0, row.height, text, transform=grid[-1].get_yaxis_transform() + plots.points(grid[-1], right=3),
                           ha="left", va="center", fontsize=style.SMALL, color=style.NOTE, clip_on=False,
