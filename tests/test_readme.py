@@ -191,6 +191,51 @@ def test_every_known_defect_is_told_with_its_verdict() -> None:
         assert f"| {case['package']} {case['version']} | {case['claim']} | {case['verdict']} |" in text
 
 
+TWINS = {"epifano_twins": (1, 3, 5, 8), "nguyen_twins": (1, 2, 3)}
+
+
+def twins(experiment: str) -> str:
+    """What each change does by depth: Spearman as published and corrected, and their paired difference with its interval."""
+    table = pd.read_csv(ROOT / "results" / experiment / "tables" / "twins.csv")
+    depths = TWINS[experiment]
+    lines = [["change", *(f"depth {depth}" for depth in depths)], ["---"] * (1 + len(depths))]
+    for name, rows in table.groupby("twin", sort=False):
+        cells = rows.set_index("model.depth")
+        lines.append([str(name), *(_changed(cells.loc[depth]) for depth in depths)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _changed(cell: "pd.Series[Any]") -> str:
+    sides = " → ".join(f"{cell[f'spearman_{side}']:.2f}" for side in ("published", "corrected"))
+    low, high = (cell[f"spearman_difference_{end}"] for end in ("low", "high"))
+    return f"{sides} [{low:+.2f}, {high:+.2f}]".replace("-", "−").replace("[+0.00, +0.00]", "[0.00, 0.00]")
+
+
+def test_published_claims_are_told_with_our_numbers() -> None:
+    """Of the page on estimator and yardstick, what no table there holds."""
+
+    def cells(name: str, **chosen: Any) -> pd.Series:
+        table = pd.read_csv(ROOT / "results" / name / "tables" / "cells.csv")
+        for column, value in chosen.items():
+            table = table[table[column] == value]
+        return table["spearman"]
+
+    def ends(found: pd.Series) -> str:
+        return f"{found.max():.2f} to {found.min():.2f}"
+
+    text = (ROOT / "README.md").read_text().replace("\n", " ")
+    own = cells("epifano_depth_selu_l2", estimator="last_layer_undamped")
+    assert f"| {ends(own)} (SELU, `epifano_depth_selu_l2`)" in text
+    noisy = cells("nguyen_twins", estimator="lissa_short", protocol="unpaired")
+    assert f"| {ends(noisy)} (`nguyen_twins`)" in text
+    assert f"certified minima, exact: {ends(cells('nguyen_twins', estimator='exact', protocol='certified'))} |" in text
+
+
+@pytest.mark.parametrize("experiment", TWINS)
+def test_a_table_of_twins_is_that_of_the_results(experiment: str) -> None:
+    assert twins(experiment) in told()
+
+
 RETRIEVED = (50, 100, 200, 500)
 
 
@@ -304,4 +349,4 @@ def test_few_rows_hold_the_error_of_the_quick_study() -> None:
 
 
 if __name__ == "__main__":
-    print("\n\n".join([*(table.text() for table in TABLES), audited(), recalls()]))
+    print("\n\n".join([*(table.text() for table in TABLES), audited(), recalls(), *map(twins, TWINS)]))
