@@ -351,8 +351,7 @@ def _from_stationary(
         outcome, certificate = retrained[protocol.name], certified[protocol.name]
         held = torch.as_tensor(certificate.certified[1:] & certificate.certified[0])
         if protocol.kind == "stationary" and held.any():
-            values = torch.cat([run.fitted.target.values(some) for some in outcome.theta.split(256)])
-            actual = (values[1:] - values[0])[held]
+            actual = effects.measured(run.fitted, outcome)["actual"][held]
             predicted = prediction.delta[torch.as_tensor(run.removed)][held]
             return {"actual_distance_to_stationary": largest_ratio((predicted - actual).T, actual.T)}
     return {}
