@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from study.evidence.statistics import counted, metrics
-from study.evidence.statistics.bootstrap import METRICS, Sampled, crossed_bootstrap
+from study.evidence.statistics import bootstrap, counted, metrics
+from study.evidence.statistics.bootstrap import METRICS, Sampled, crossed_bootstrap, ratio_interval
 from study.evidence.statistics.intervals import Axis, interval
 
 FIFTHS = np.full(5, 0.2)
@@ -90,6 +90,34 @@ def test_the_bootstrap_is_the_slow_loop(axes):
         np.nanmean([_measured(p[None], a[None])["spearman"] for p, a in zip(*values, strict=True)])
     )
     assert units == [size for size, on in zip((3, 2, 15), axes, strict=True) if on]
+
+
+@pytest.mark.parametrize("axes", [(True, True, True), (True, False, False), (False, False, True)])
+def test_the_interval_of_a_ratio_takes_the_draws_of_the_slow_loop(axes, monkeypatch):
+    sampled, generator = Sampled(*axes), np.random.default_rng(9)
+    top, bottom = np.random.default_rng(8).uniform(size=(2, 6, 5))
+    top[2, 3] = bottom[2, 3] = 0.0  # a row that this comparison leaves out
+    bottom[5] = 0.0  # undefined
+    seeds, tests = np.repeat(np.arange(3), 2), np.tile(np.arange(2), 3)
+    seen = {}
+    monkeypatch.setattr(bootstrap, "interval", lambda *given: seen.update(given=given) or (0.0, 0.0))
+    ratio_interval("relative", top, bottom, seeds, tests, sampled, np.random.default_rng(9), draws=40)
+    _, estimate, draws, alone = seen["given"]
+    assert estimate == pytest.approx(np.mean(np.sqrt(top[:5].sum(1) / bottom[:5].sum(1))))
+    counts = [
+        [np.bincount(drawn, minlength=units) for drawn in generator.integers(units, size=(40, units))]
+        if on
+        else np.ones((40, units), dtype=int)
+        for units, on in zip((3, 2, 5), axes, strict=True)
+    ]
+    for k, (by_seed, by_test, by_row) in enumerate(zip(*counts, strict=True)):
+        found = []
+        for each in range(5):
+            below = (bottom[each] * by_row).sum()  # 0 where nothing is drawn but the row that is left out
+            ratio = np.sqrt((top[each] * by_row).sum() / below) if below else np.nan
+            found += [ratio] * int(by_seed[seeds[each]] * by_test[tests[each]])
+        assert draws[k] == pytest.approx(np.nanmean(found) if found else np.nan, nan_ok=True)
+    assert [len(axis.shares) for axis in alone] == [size for size, on in zip((3, 2, 5), axes, strict=True) if on]
 
 
 def test_an_interval_of_nothing_resampled_is_undefined():

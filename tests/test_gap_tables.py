@@ -92,7 +92,7 @@ def test_means_are_over_comparisons_and_have_their_interval(tmp_path):
     first, none, equal = (table[(table["quantity"] == "loss") & (table["position"] == k)].iloc[0] for k in (1, 2, 3))
     assert first["relative"] == pytest.approx(np.mean([*sizes.values()]) / EFFECT)
     assert 0 < first["relative_low"] < first["relative"] < 2.0 < first["relative_high"]
-    assert first["resampled"] == "seeds"
+    assert first["resampled"] == "seeds, rows"
     assert none["relative"] == 0
     assert equal["relative_low"] == pytest.approx(equal["relative"])
 

@@ -111,6 +111,36 @@ def mean_interval(
     return interval(metric, _mean(values), _means(values, by_seed, by_test), alone)
 
 
+def ratio_interval(
+    metric: str,
+    top: np.ndarray,
+    bottom: np.ndarray,
+    seeds: np.ndarray,
+    tests: np.ndarray,
+    sampled: Sampled,
+    generator: np.random.Generator,
+    draws: int = DRAWS,
+) -> tuple[float, float]:
+    """The 95% interval of the mean over K comparisons of √(Σ_r top / Σ_r bottom), with the draws of `crossed_bootstrap`.
+
+    top, bottom: [K, R], column j the same removed row in all, both 0 where a comparison leaves it out. A comparison whose
+    sum below is 0 is undefined. metric: says on which scale.
+    """
+    values = _roots(top.sum(axis=1), bottom.sum(axis=1))
+    usable = np.isfinite(values)
+    by_seed, by_test = _both(usable, seeds, tests, sampled, generator, draws)
+    alone = [Axis(axis.shares(usable), _means(values, *axes)) for _, axis, axes in _each(by_seed, by_test)]
+    crossed = _means(values, by_seed, by_test)
+    if sampled.rows:
+        rows = top.shape[1]
+        counts = _resample(rows, generator, draws).T
+        drawn = _roots(top @ counts, bottom @ counts)
+        weight = by_seed.times[:, by_seed.unit].T * by_test.times[:, by_test.unit].T
+        crossed = _weighted_mean(drawn, weight)
+        alone.append(Axis(np.full(rows, 1 / rows), _weighted_mean(drawn, np.ones_like(weight)), lopsided=True))
+    return interval(metric, _mean(values), crossed, alone) if alone else (np.nan, np.nan)
+
+
 def weights(
     usable: np.ndarray,
     seeds: np.ndarray,
@@ -228,6 +258,16 @@ def _means_of_resampled(
 def _mean(values: np.ndarray) -> float:
     values = values[np.isfinite(values)]
     return float(values.mean()) if values.size else np.nan
+
+
+def _weighted_mean(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Over the finite ones of each column."""
+    finite = np.isfinite(values)
+    return _ratio((np.where(finite, values, 0.0) * weight).sum(axis=0), (finite * weight).sum(axis=0))
+
+
+def _roots(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+    return np.sqrt(_ratio(top, bottom))
 
 
 def _ratio(total: np.ndarray, weight: np.ndarray) -> np.ndarray:

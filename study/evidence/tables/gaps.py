@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -13,7 +13,7 @@ import pandas as pd
 from study.evidence import gap_names
 from study.evidence.paths import cell_paths
 from study.evidence.readings import Block, Readings, leading, trusted
-from study.evidence.statistics.bootstrap import SEED, Sampled, mean_interval
+from study.evidence.statistics.bootstrap import SEED, ratio_interval
 from study.evidence.tables.cells import Cell
 
 QUANTITIES = ("parameters", "outputs", "loss")
@@ -32,14 +32,15 @@ def build(readings: Readings) -> pd.DataFrame:
     Within one comparison (a trial and a test row), over the rows that count on both sides (selected, certified where a
     protocol certifies, finite): signed, the mean of B − A; rms, its root mean square; effect, that of the path's first node;
     relative and relative_signed, rms and signed over effect. All are means over usable comparisons, never pooled; relative with
-    its 95% crossed bootstrap interval over seeds (those of one minimum count as one) and test rows, removed rows staying as
-    they are. usable/total, undefined: comparisons that have these numbers, and why others have not.
+    its 95% crossed bootstrap interval over what `resampled` names: seeds (those of one minimum count as one), test rows and
+    removed rows, as in `cells`. usable/total, undefined: comparisons that have these numbers, and why others have not.
     """
     paths = cell_paths(readings.experiment.swept_paths)
-    table = _comparisons(readings)
+    found_gaps = [gap for block in readings.blocks for gap in _gaps(block)]
+    table = _comparisons(readings, found_gaps)
     keys = [*paths, *LABELS]
     rows = [
-        dict(zip(keys, values, strict=True)) | _row(readings, group)
+        dict(zip(keys, values, strict=True)) | _row(readings, found_gaps, group)
         for values, group in table.groupby(keys, sort=False, dropna=False)
     ]
     found = pd.DataFrame(rows, columns=[*paths, *FOUND])
@@ -48,12 +49,15 @@ def build(readings: Readings) -> pd.DataFrame:
     return found
 
 
-def _comparisons(readings: Readings) -> pd.DataFrame:
-    """Leading columns, LABELS, `block`, and what one comparison says."""
+def _comparisons(readings: Readings, found_gaps: Sequence[_Gap]) -> pd.DataFrame:
+    """Leading columns, LABELS, `block` and `gap` by their places, and what one comparison says."""
+    places = {id(block): index for index, block in enumerate(readings.blocks)}
     parts = [
-        {"block": index, **row} for index, block in enumerate(readings.blocks) for gap in _gaps(block) for row in gap.rows()
+        {"block": places[id(gap.block)], "gap": place, **row}
+        for place, gap in enumerate(found_gaps)
+        for row in gap.rows()
     ]
-    own = ["block", *LABELS, "test_row", "rows_used", "rows_total", "undefined", "signed", "rms", "effect"]
+    own = ["block", "gap", *LABELS, "test_row", "rows_used", "rows_total", "undefined", "signed", "rms", "effect"]
     found = pd.DataFrame(parts, columns=own)
     first = leading(readings).iloc[found["block"].to_numpy(dtype=int)].reset_index(drop=True)
     return pd.concat([first, found], axis=1)
@@ -84,6 +88,12 @@ class _Gap:
                 "undefined": reason,
                 **dict(zip(("signed", "rms", "effect"), kept, strict=True)),
             }
+
+    def squares(self, values: np.ndarray, removed: np.ndarray) -> np.ndarray:
+        """[T, rows] a column per row of `removed`; 0 where the gap leaves it out."""
+        found = np.zeros((len(values), len(removed)))
+        found[:, np.searchsorted(removed, self.block.removed)] = np.where(self.used, np.square(values), 0.0)
+        return found
 
     def _reason(self, t: int, effect: float) -> str:
         if self.block.undefined:
@@ -150,10 +160,12 @@ def _trusted(block: Block, name: str) -> np.ndarray:
     return trusted(block.record, name) if name in block.protocols else np.ones(len(block.removed), dtype=bool)
 
 
-def _row(readings: Readings, group: pd.DataFrame) -> dict[str, Any]:
+def _row(readings: Readings, found_gaps: Sequence[_Gap], group: pd.DataFrame) -> dict[str, Any]:
     protocols = readings.blocks[int(group["block"].iloc[0])].protocols
     first = group["from"].iloc[0]
-    cell = Cell(readings, group.assign(protocol=first if first in protocols else protocols[0]), group["block"].to_numpy())
+    cell = Cell(
+        readings, group.assign(protocol=first if first in protocols else protocols[0]), group["block"].to_numpy()
+    )
     usable, used = cell.usable, group[cell.usable]
     reasons = group.loc[~usable, "undefined"].value_counts()
     return {
@@ -168,16 +180,23 @@ def _row(readings: Readings, group: pd.DataFrame) -> dict[str, Any]:
         "rows_total": int(group["rows_total"].sum()),
         **{name: used[name].mean() for name in ("signed", "rms", "effect")},
         "relative_signed": (used["signed"] / used["effect"]).mean(),
-        **_relative(cell, (group["rms"] / group["effect"]).to_numpy(dtype=float)),
+        **_relative(cell, [found_gaps[place] for place in dict.fromkeys(group["gap"])]),
     }
 
 
-def _relative(cell: Cell, values: np.ndarray) -> dict[str, Any]:
-    sampled = Sampled(cell.sampled.seeds, cell.sampled.tests, rows=False)
-    low, high = mean_interval("relative", values, cell.minima, cell.tests, sampled, np.random.default_rng(SEED))
+def _relative(cell: Cell, own: Sequence[_Gap]) -> dict[str, Any]:
+    sampled, usable, removed = cell.sampled, cell.usable, cell.removed
+    top, bottom = (
+        np.concatenate([gap.squares(getattr(gap, name), removed) for gap in own])[usable]
+        for name in ("sizes", "effect")
+    )
+    low, high = ratio_interval(
+        "relative", top, bottom, cell.minima[usable], cell.tests[usable], sampled, np.random.default_rng(SEED)
+    )
+    values = (cell.group["rms"] / cell.group["effect"]).to_numpy(dtype=float)[usable]
     return {
-        "relative": float(values[cell.usable].mean()) if cell.usable.any() else np.nan,
+        "relative": float(values.mean()) if usable.any() else np.nan,
         "relative_low": low,
         "relative_high": high,
-        "resampled": ", ".join(name for name in ("seeds", "tests") if getattr(sampled, name)) or "nothing",
+        "resampled": ", ".join(name for name in ("seeds", "tests", "rows") if getattr(sampled, name)) or "nothing",
     }
