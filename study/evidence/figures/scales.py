@@ -14,7 +14,7 @@ from study.evidence.figures.style import REFERENCE, SMALL
 
 APART = 0.22  # of the logarithmic range: how far 0 stands from the smallest positive value
 FEWEST_STEPS = 18.0  # no step counts as narrower than this part of the range
-SLANT, FITTING = 35, 44  # degrees of names that together have more characters than an axis has room for
+SLANT, FITTING = 35, 36  # degrees of names that together have more characters than an axis has room for
 MARGIN = 0.62  # of a step, left of the first and right of the last value
 
 
@@ -46,9 +46,14 @@ class Scale:
         return [wording.short(given, powers) for given in self.places]
 
     @property
+    def words(self) -> bool:
+        """Whether none of the names can be left out: a reader cannot tell what lies between two of them."""
+        return not wording.all_numbers(list(self.places))
+
+    @property
     def slanted(self) -> bool:
-        """Whether the names are words, too many to stand beside each other: none of them can be left out."""
-        return not wording.all_numbers(list(self.places)) and sum(len(name) + 2 for name in self.names) > FITTING
+        """Whether the names are words, too many to stand beside each other."""
+        return self.words and sum(len(name) + 2 for name in self.names) > FITTING
 
     @property
     def drop(self) -> float:
@@ -64,8 +69,9 @@ class Scale:
         width = axes.get_position().width * axes.figure.get_figure(root=True).get_size_inches()[0] * 72 * 0.85
         margin = MARGIN * self.step
         kept = _apart(places, names, float(np.ptp(places) + 2 * margin) / max(width, 1.0), self._before())
-        if self.slanted:
+        if self.words:
             kept = list(range(len(names)))
+        if self.slanted:
             axes.tick_params(axis="x", rotation=SLANT, rotation_mode="xtick")
         axes.set_xticks([places[i] for i in kept], [names[i] for i in kept])
         axes.set_xticks([place for i, place in enumerate(places) if i not in kept], minor=True)

@@ -54,7 +54,10 @@ def twins(material: Material) -> Figure:
 
 
 def both_sides(rows: list[Row], axes: Axes, metric: str) -> Axes:
-    """`metric` of each row as published (hollow) and corrected (filled), in the colour of its protocol, joined by a line."""
+    """`metric` of each row as published (hollow) and corrected (filled), in the colour of its protocol, joined by a line.
+
+    Which side is undefined is said beside the correlation alone; the counts at the right say how often.
+    """
     axes.axvline(0, color=style.REFERENCE, linewidth=0.6, zorder=0.5)
     lowest = 0.0
     for row in rows:
@@ -66,14 +69,22 @@ def both_sides(rows: list[Row], axes: Axes, metric: str) -> Axes:
             ends.append((value, row.height + shift))
             lowest = np.nanmin([lowest, value, low])
             _marked(axes, value, low, high, row.height + shift, _look(row.cell, side))
-        if not np.isfinite([value for value, _ in ends]).all():
-            undefined = [name for name, (value, _) in zip(FILLS, ends, strict=True) if not np.isfinite(value)]
-            axes.text(0.99, row.height, f"{' and '.join(undefined)} undefined", ha="right", va="center", fontsize=style.SMALL,
-                      color=style.NOTE, transform=axes.get_yaxis_transform(), gid="undefined")  # fmt: skip
+        if metric != SIGNS and not np.isfinite([value for value, _ in ends]).all():
+            _undefined(axes, row, [value for value, _ in ends])
         axes.plot(*zip(*ends, strict=True), color=style.REFERENCE, linewidth=1.0, zorder=1, gid="joined")
     floor = 0.0 if lowest >= 0 else -0.5 if lowest >= -0.5 else -1.0
     axes.set(xlim=(floor - 0.04, 1.04), xticks=np.arange(floor, 1.01, 0.5))
     return axes
+
+
+def _undefined(axes: Axes, row: Row, values: list[float]) -> None:
+    """Which side has no value, where the other one leaves room."""
+    names = [name for name, value in zip(FILLS, values, strict=True) if not np.isfinite(value)]
+    known = [value for value in values if np.isfinite(value)]
+    place, side = (0.99, "right") if known and known[0] < 0.4 else (0.02, "left")
+    axes.text(place, row.height, f"{' and '.join(names)} undefined", ha=side, va="center", fontsize=style.SMALL,
+              color=style.NOTE, transform=axes.get_yaxis_transform(), gid="undefined",
+              bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4})  # fmt: skip
 
 
 def difference(rows: list[Row], axes: Axes, metric: str) -> Axes:
