@@ -12,7 +12,7 @@ from study.evidence import figures, report, verdicts
 from study.evidence.figures import gaps as gap_figures
 from study.evidence.figures import lines, style
 from study.evidence.figures.material import Material
-from study.evidence.report import verdict_tables
+from study.evidence.report import cited, latex, verdict_tables
 from study.evidence.store import Store
 from study.evidence.tables import Tables
 from study.evidence.tables import verdicts as verdict_table
@@ -375,6 +375,22 @@ def test_the_report_says_gaps_and_verdicts_in_words(tmp_path):
     page = report.page(nothing)
     assert '<section id="verdicts">' in page
     assert "Gaps by cell" not in page
+
+
+def test_a_citation_has_every_gap(tmp_path):
+    experiment = SimpleNamespace(**vars(synthetic.experiment(seeds=2)), text="")
+    tables = Tables(experiment, filled(tmp_path, experiment))
+    numbers = dict(cited.gap_numbers(tables, ["model.depth"]))
+    assert len(numbers) == len(tables.gaps) * len(cited.GAP_COLUMNS)
+    for row in tables.gaps.to_dict("records"):
+        base = ("synthetic", "Gap", "one", "from", row["from"], "to", row["to"], "At", "depth", str(row["model.depth"]))
+        assert numbers[(*base, row["quantity"], "relative_low")] == latex.number(row["relative_low"])
+        assert numbers[(*base, row["quantity"], "usable")] == "2"
+    first = cited.gap_sentences(tables)[0]
+    assert first.startswith(f"  depth 1, one: {NAMES[0]} (cold → stationary) 0.125")
+    assert "; linearisation (stationary → exact) 0.5 [" in first
+    nothing = Tables(experiment, filled(tmp_path / "none", experiment, lambda trial, record: None))
+    assert cited.gap_sentences(nothing) == cited.gap_numbers(nothing, ["model.depth"]) == []
 
 
 def test_quantities_are_those_of_the_record(tmp_path):

@@ -14,7 +14,7 @@ from study import cli, images, sweep, trials
 from study.errors import StudyError
 from study.evidence import figures, report
 from study.evidence.figures.material import Material
-from study.evidence.report import twin_table
+from study.evidence.report import cited, latex, twin_table
 from study.evidence.statistics import paired
 from study.evidence.statistics.bootstrap import Sampled, mean_interval
 from study.evidence.statistics.metrics import compared, measured
@@ -311,6 +311,26 @@ def test_comparisons_are_paired_by_seed_and_test_row(tmp_path):
     assert row["spearman_corrected"] == pytest.approx(wide["exact"].mean())
     assert row["spearman_published"] == pytest.approx(wide["cg"].mean())
     assert row["spearman_difference"] == pytest.approx((wide["exact"] - wide["cg"]).dropna().mean())
+
+
+def test_a_citation_has_every_number_of_the_twins(tmp_path):
+    tables = Tables(*filled(tmp_path, spoil))
+    rows, numbers = tables.twins.to_dict("records"), dict(cited.twin_numbers(tables, ["model.depth"]))
+    metrics, whole = ("spearman", "pearson", "slope", "mean_", "sign_"), ("usable", "total", "seeds", "minima", "paired")
+    counts = 0
+    for row in rows:
+        base = ("synthetic", "Twin", row["twin"], "At", "depth", str(row["model.depth"]))
+        for name in row:
+            if name.startswith((*metrics, *whole)):
+                assert numbers[(*base, name)] == latex.number(row[name], name.startswith(whole))
+                counts += 1
+    assert counts == len(numbers)
+    said = dict(zip([(row["twin"], row["model.depth"]) for row in rows], cited.twin_sentences(tables), strict=True))
+    line, row = said[("solver", 2)], rows[1]
+    assert line.startswith(f"  solver, depth 2: Spearman {row['spearman_published']:.3f} [{row['spearman_published_low']:.3f}, ")
+    assert f"change {row['spearman_difference']:+.3f} [" in line
+    assert line.endswith("8 of 8 → 8 of 8 comparisons usable, 8 in both")
+    assert "change +0.000" in said[("null", 1)]  # no sign of rounding
 
 
 def test_a_side_without_any_usable_comparison_is_undefined_and_shown(tmp_path):

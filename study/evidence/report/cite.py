@@ -12,7 +12,7 @@ import pandas as pd
 
 from study.evidence import files
 from study.evidence.paths import cell_paths
-from study.evidence.report import answers, bibliography, cell_rows, latex_tables
+from study.evidence.report import answers, bibliography, cell_rows, cited, latex_tables
 from study.evidence.report.latex import command_names, escaped, letters, number
 from study.evidence.tables import Tables, reliabilities, summaries
 
@@ -61,12 +61,22 @@ def headline(tables: Tables) -> str:
             f"  {label}: {_cell_sentence(row, experiment.primary)}{truth[_identity(experiment, row)]}",
             f"    {_listed(behind[_identity(experiment, row)])}",
         ]
+    lines += _further(tables)
     commits = ", ".join(found["commits"]) or "none"
     return "\n".join([*lines, "", f"Records: {found['records']:,}, of commit {commits}.", ""])
 
 
+def _further(tables: Tables) -> list[str]:
+    """Twins and gaps under their headings, where there are any."""
+    parts = {
+        "By twin, as published → with one thing changed, and the paired change:": cited.twin_sentences(tables),
+        "By cell and path, each gap's root mean square in test loss over that of the effect:": cited.gap_sentences(tables),
+    }
+    return [line for heading, found in parts.items() if found for line in ("", heading, *found)]
+
+
 def numbers(tables: Tables) -> str:
-    r"""A \newcommand for every number of the tables `cells` and `reliability` and of the headline.
+    r"""A \newcommand for every number of the tables `cells`, `reliability`, `twins` and `gaps` and of the headline.
 
     A name is made of letters only: the experiment, what varies among the cells with its value, estimator, protocol and
     column, digits spelled out (`\IrisDepthAtDepthOneExactCertifiedSpearman`). It depends on nothing else, so it stays
@@ -77,6 +87,8 @@ def numbers(tables: Tables) -> str:
         *_series_numbers(tables),
         *_cell_numbers(tables),
         *_reliability_numbers(tables),
+        *cited.twin_numbers(tables, _swept(tables.experiment)),
+        *cited.gap_numbers(tables, _swept(tables.experiment)),
     ]
     names = command_names([identity for identity, _ in entries])
     lines = [

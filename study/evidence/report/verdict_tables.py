@@ -25,7 +25,8 @@ VERDICTS = (
 GAPS = (
     "Root mean square over removals of the difference between two neighbouring nodes of a path, over that of the effect that "
     "the path's first node measures: means over usable comparisons, in test loss with 95% intervals over seeds (those of one "
-    "minimum count as one) and test rows. Signed: the mean difference, positive where the later node's changes are larger. Gaps "
+    "minimum count as one), test rows and, where they are a sample, removed rows. Signed: the mean difference, positive where "
+    "the later node's changes are larger. Gaps "
     f"may cancel: the {WHOLE} is the last node less the first."
 )
 

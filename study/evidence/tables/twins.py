@@ -56,7 +56,7 @@ def build(readings: Readings, agreement: pd.DataFrame) -> pd.DataFrame:
         rows = list(pool.map(lambda sides: _row(sides[0], sides[1], paths), found))
     table = pd.DataFrame(rows, columns=["twin", *paths, *_found(experiment.primary)])
     for path in paths:
-        table[path] = swept_values(list(table[path]))
+        table[path] = swept_values([None if value != value else value for value in table[path]])  # pandas turns None to NaN
     table.insert(0, "experiment", experiment.name)
     return table
 
