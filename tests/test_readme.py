@@ -231,6 +231,37 @@ def test_published_claims_are_told_with_our_numbers() -> None:
     assert f"certified minima, exact: {ends(cells('nguyen_twins', estimator='exact', protocol='certified'))} |" in text
 
 
+def test_the_claims_of_basu_et_al_are_told_with_our_numbers() -> None:
+    text = (ROOT / "README.md").read_text().replace("\n", " ")
+
+    def found(name: str, metric: str = "spearman", **chosen: Any) -> list[str]:
+        table = pd.read_csv(ROOT / "results" / name / "tables" / "cells.csv")
+        for column, value in chosen.items():
+            table = table[table[column.replace("__", ".")] == value]
+        assert len(table)
+        return [f"{value:.2f}" for value in table[metric]]
+
+    published: Where = {"protocol": "warm", "points__train": "highest_influence"}
+    certified_all: Where = {"protocol": "certified", "points__train": "all"}
+    penalty, none = {"training__weight_decay": 0.005}, {"training__weight_decay": 0.0}
+    depths = found("iris_depth", **published, **penalty)
+    assert f"{depths[4]} at depth 5, {min(depths[5:])} and more beyond (`iris_depth`" in text
+    depths = found("iris_depth", **certified_all, **penalty)
+    assert f"all rows, certified: {min(depths)} to {max(depths)} at every depth" in text
+    own = {"model__depth": 1}
+    ends = [found("iris_weight_decay", **published, **own, **decay)[0] for decay in (penalty, none)]
+    assert f"| {' and '.join(ends)} (`iris_weight_decay`)" in text
+    weaker = found("iris_weight_decay", **certified_all, **own)
+    assert f"| certified: {min(weaker)} and more down to λ = 10⁻⁵" in text
+    ends = [found("iris_test_points", f"spearman_test_rows_{end}", **published, **none)[0] for end in ("low", "high")]
+    assert f"nine of ten test rows without a penalty: {' to '.join(ends)} (`iris_test_points`)" in text
+    ends = [found("iris_test_points", f"spearman_test_rows_{end}", **certified_all, **penalty)[0] for end in ("low", "high")]
+    assert f"| certified, λ = 0.005: {' to '.join(ends)} |" in text
+    assert f"| {' '.join(set(found('iris_width', **published, **penalty)))} at every width (`iris_width`)" in text
+    widths = found("iris_width", **certified_all, **penalty)
+    assert f"| certified: {min(widths)} to {max(widths)} |" in text
+
+
 @pytest.mark.parametrize("experiment", TWINS)
 def test_a_table_of_twins_is_that_of_the_results(experiment: str) -> None:
     assert twins(experiment) in told()
