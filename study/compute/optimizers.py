@@ -5,8 +5,8 @@ to the last bit, so a network's path does not depend on its position in a chunk.
 """
 
 import math
-from abc import ABC, abstractmethod
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,8 +28,16 @@ class Adam:
         torch.sub(gradient, self.mean, out=self._work)
         self.mean.add_(self._work.mul_(1 - self.first))
         self.square.mul_(self.second).add_(gradient.mul_(gradient).mul_(1 - self.second))
-        torch.sqrt(self.square, out=self._work).div_(math.sqrt(1 - self.second**step)).add_(self.floor)
+        _root(self.square, self._work).div_(math.sqrt(1 - self.second**step)).add_(self.floor)
         theta.sub_(torch.div(self.mean, self._work, out=gradient).mul_(rate / correction))
+
+
+def _root(values: Tensor, out: Tensor) -> Tensor:
+    """√ into `out`, correctly rounded: torch's own goes through a vector library that on some processors is not."""
+    if values.device.type == "cpu":
+        np.sqrt(values.numpy(), out=out.numpy())
+        return out
+    return torch.sqrt(values, out=out)
 
 
 class Sgd:
@@ -49,37 +57,40 @@ def optimizer(training: Training, theta: Tensor) -> Adam | Sgd:
     return Adam(theta) if training.optimizer == "adam" else Sgd(theta, training.momentum)
 
 
-class Schedule(ABC):
+class Schedule:
     """Learning rates [B, 1] for a stack, step by step."""
 
     def __init__(self, training: Training, rates: Tensor, steps: int):
         self.training, self.rates, self.steps = training, rates, steps
 
-    @abstractmethod
+    def factor(self, step: int) -> float:
+        """What all rates are multiplied by in step 1, 2, …"""
+        return 1.0
+
     def rate(self, step: int) -> Tensor:
         """Rates [B, 1] of step 1, 2, …"""
+        return self.rates * self.factor(step)
 
     def observe(self, data_loss: Tensor) -> None:
         """Take note of the data loss [B] (without the penalty) that the step started from."""
 
 
 class Constant(Schedule):
-    def rate(self, step: int) -> Tensor:
-        return self.rates
+    """The same at every step."""
 
 
 class Step(Schedule):
     """rate · factor^⌊(step − 1)/step_every⌋."""
 
-    def rate(self, step: int) -> Tensor:
-        return self.rates * self.training.factor ** ((step - 1) // self.training.step_every)
+    def factor(self, step: int) -> float:
+        return float(self.training.factor ** ((step - 1) // self.training.step_every))
 
 
 class Cosine(Schedule):
     """rate · ½(1 + cos(π(step − 1)/steps)): from the full rate to nearly zero."""
 
-    def rate(self, step: int) -> Tensor:
-        return self.rates * (0.5 * (1 + math.cos(math.pi * (step - 1) / self.steps)))
+    def factor(self, step: int) -> float:
+        return 0.5 * (1 + math.cos(math.pi * (step - 1) / self.steps))
 
 
 class Plateau(Schedule):
@@ -94,9 +105,6 @@ class Plateau(Schedule):
         super().__init__(training, rates.clone(), steps)
         self.best = torch.full_like(rates[:, 0], torch.inf)
         self.waited = torch.zeros_like(self.best)
-
-    def rate(self, step: int) -> Tensor:
-        return self.rates
 
     def observe(self, data_loss: Tensor) -> None:
         better = data_loss < self.best * (1 - self.threshold)
