@@ -1,18 +1,24 @@
 """The stacked loop against torch.optim on a plain module, network by network, and its independence of stacking."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau, StepLR
 
-from study.compute import batches, fitting, training
+from study.compute import batches, descent, fitting, fused, training
+from study.compute.mlp import Mlp
 from study.compute.problems import problem
 from study.specs import Training
 from study.trials import family
 from tests import cases
 
 STEPS = 40
+needs_kernel = pytest.mark.skipif(
+    not fused.available(Mlp(3, 3, 1, 4, "tanh"), "classification", torch.float64, "cpu"), reason="no C++ compiler"
+)
 
 
 def stack_of(case, seeds=None, rates=None):
@@ -77,6 +83,29 @@ def test_a_stack_is_torch_optim_network_by_network(optimizer, schedule, batch_si
         assert schedule in ("constant", "plateau") or rate < stack.rates[b, 0]
     if schedule == "plateau":  # the last network's large steps make it wait in vain
         assert rate < stack.rates[b, 0]
+
+
+@needs_kernel
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("own_rows", [False, True])
+@pytest.mark.parametrize("schedule", ["constant", "step", "cosine", "plateau"])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_steps_compiled_together_have_the_bits_of_the_loop(optimizer, schedule, own_rows, dtype, monkeypatch):
+    settings = Training(optimizer=optimizer, momentum=0.8, schedule=schedule, patience=1, factor=0.5, step_every=7)
+    case = cases.stack(depth=2, networks=21, own_rows=own_rows).to(dtype)  # blocks of 8 or 16, the last not whole
+    centre = torch.linspace(-0.1, 0.1, case.theta.shape[1], dtype=dtype)
+    for objective, fixed in ((case.objective, None), (replace(case.objective, centre=centre), torch.tensor([0, 3, 4]))):
+        rates = stack_of(case).rates
+        rates[2] = 3.0  # its large steps make a plateau wait in vain
+        stack = training.Stack(objective, case.weights, rates, list(range(21)), fixed)
+        monkeypatch.setattr(descent, "TOGETHER", 7)
+        found = training.course(stack, case.theta, settings, [1, 12, STEPS], stage=0)
+        with monkeypatch.context() as patch:
+            patch.setattr(descent, "compiled", lambda objective, theta: None)
+            expected = training.course(stack, case.theta, settings, [1, 12, STEPS], stage=0)
+        assert torch.equal(found, expected)
+        assert not torch.equal(found[0], found[2])
+        assert fixed is None or torch.equal(found[2][:, fixed], case.theta[:, fixed])
 
 
 def test_regression_with_rows_of_their_own_is_torch_optim():

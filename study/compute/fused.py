@@ -1,4 +1,4 @@
-"""The fused kernels: gradients and Hessians of stacked small perceptrons, each in one compiled pass (*.cpp).
+"""The fused kernels: gradients, Hessians and training steps of stacked small perceptrons, each in one compiled pass (*.cpp).
 
 They are compiled once per shape with the machine's own C++ compiler and cached on disk. Without a compiler the objective
 uses torch, which agrees to rounding only; which of the two ran is therefore part of every record.
@@ -24,7 +24,7 @@ from study import cache
 from study.compute.mlp import Mlp
 from study.compute.networks import Network
 
-GRADIENT, HESSIAN = (Path(__file__).with_name(name) for name in ("fused.cpp", "fused_hessian.cpp"))
+GRADIENT, HESSIAN, STEPS = (Path(__file__).with_name(name) for name in ("fused.cpp", "fused_hessian.cpp", "fused_steps.cpp"))
 LANES = Path(__file__).with_name("lanes.h")  # what both include
 SCALARS = {torch.float32: "float", torch.float64: "double"}
 ACTIVATIONS = {"tanh": 0, "relu": 1, "selu": 2, "gelu": 3, "softplus": 4}
@@ -36,6 +36,9 @@ BASE_FLAGS = [
 ]  # fmt: skip
 # the vector functions of the C library, where it has them, are several times faster; tried first
 VECTOR_FLAGS = ["-mprefer-vector-width=512", "-DVECTOR_MATH"]
+
+# steps are to have the bits of torch's operations one by one: nothing may be contracted
+STEP_FLAGS = ["-ffp-contract=off"]
 
 Gradient = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 Hessian = Callable[[Tensor, Tensor, Tensor, Tensor, bool], Tensor]
@@ -62,6 +65,19 @@ def _kernel(source: Path, network: Network, task: str, theta: Tensor) -> ctypes.
 def available(network: Network, task: str, dtype: torch.dtype, device: str) -> bool:
     """Whether training uses the compiled kernel: depends on the machine and the spec, never on pending work."""
     return kernel(network, task, torch.empty(0, dtype=dtype, device=device)) is not None
+
+
+def steps(network: Network, task: str, theta: Tensor) -> tuple[Any, Any] | None:
+    """The compiled functions stacked_steps and stacked_gradient (see `descent`), or None where torch has to do it."""
+    gradient = _kernel(GRADIENT, network, task, theta)
+    own = None if gradient is None else _steps(theta.dtype)
+    return None if gradient is None or own is None else (own.stacked_steps, gradient.stacked_gradient)
+
+
+@functools.cache
+def _steps(dtype: torch.dtype) -> ctypes.CDLL | None:
+    command = compiler()
+    return _compile(STEPS, command, [*BASE_FLAGS, *STEP_FLAGS, f"-DSCALAR={SCALARS[dtype]}"]) if command else None
 
 
 def _gradient(library: ctypes.CDLL, x: Tensor, y: Tensor, weights: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from study.compute import batches, optimizers, quasi_newton
+from study.compute import batches, descent, optimizers, quasi_newton
 from study.compute.objective import Objective
 from study.compute.problems import Problem
 from study.specs import Training
@@ -101,6 +101,12 @@ def _course(stack: Stack, theta: Tensor, training: Training, marks: Sequence[int
     if training.optimizer == "lbfgs":
         ends = [quasi_newton.minimise(stack.objective, theta, stack.weights, 0.0, steps).theta for steps in marks]
         return torch.stack(ends)
+    compiled = None if training.batch_size != "full" else descent.compiled(stack.objective, theta)
+    if compiled is not None:
+        schedule = optimizers.SCHEDULES[training.schedule](training, stack.rates, marks[-1])
+        optimizer = optimizers.optimizer(training, theta)
+        moving = descent.Descent(compiled, stack.objective, stack.weights, stack.fixed, theta, optimizer, schedule)
+        return torch.stack([moving.until(mark) for mark in marks])
     passed = []
     for step in run(stack, theta, training, marks[-1], stage):
         if step.number - 1 in marks:
