@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau, StepLR
 
-from study.compute import batches, descent, fitting, fused, training
+from study.compute import batches, descent, fitting, fused, quasi_newton, training
 from study.compute.mlp import Mlp
 from study.compute.problems import problem
 from study.specs import Training
@@ -241,6 +241,18 @@ def test_lbfgs_reaches_the_minimum_of_ridge():
         weighted = x.T * case.weights[b]
         expected = torch.linalg.solve(weighted @ x + torch.diag(case.objective.decay[b]), weighted @ case.objective.y)
         torch.testing.assert_close(found[b], expected[:, 0], rtol=1e-9, atol=1e-9)
+
+
+def test_lbfgs_in_float32_stops_where_the_loss_falls_no_more(monkeypatch):
+    case = cases.stack(depth=1, networks=9).to(torch.float32)
+    steps, evaluated = 5000, []
+    original = quasi_newton.line_search
+    monkeypatch.setattr(quasi_newton, "line_search", lambda *given: evaluated.append(1) or original(*given))
+    end = training.train(stack_of(case), case.theta, Training(optimizer="lbfgs"), steps, stage=0)
+    assert 20 < len(evaluated) < steps // 2
+    exact = case.objective.to(torch.float64, "cpu")
+    _, gradient = exact.gradient(end.double(), case.weights.double())
+    assert (gradient.norm(dim=1) < 1e-3).all()
 
 
 def test_twins_of_two_dtypes_start_from_the_same_network_and_stay_near(tmp_path):

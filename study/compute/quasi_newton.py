@@ -32,8 +32,11 @@ def minimise(
     tolerance: float,
     iterations: int,
     inverse: Tensor | None = None,
+    patience: int | None = None,
 ) -> Minimised:
     """Descend J_w from theta [B, P] until ‖∇J_w‖ ≤ tolerance, network by network.
+
+    patience: steps without a fall of J that its dtype resolves after which a network stops as well; None for no such end.
 
     inverse: an approximate inverse Hessian [P, P] shared by the stack, the start of every network's BFGS matrix (Nocedal &
     Wright 2006, algorithm 7.4); without it the start is sᵀy/yᵀy times the identity. A network whose line search fails stops
@@ -42,6 +45,7 @@ def minimise(
     value, gradient = _evaluate(objective, theta, weights)
     active = gradient.norm(dim=1) > tolerance
     count = torch.zeros(len(theta), dtype=torch.int64)
+    waited = torch.zeros_like(value)
     memory: list[tuple[Tensor, Tensor, Tensor]] = []
     for _ in range(iterations):
         if not active.any():
@@ -62,9 +66,12 @@ def minimise(
         curvature = (step * change).sum(dim=1)
         usable = moved & (curvature > 1e-10 * step.norm(dim=1) * change.norm(dim=1))
         memory = [*memory[-(MEMORY - 1) :], (step, change, torch.where(usable, 1 / curvature, 0.0))]
+        waited = torch.where(new_value < value, 0.0, waited + 1)
         theta, value, gradient = new, new_value, new_gradient
         count += active.cpu()
         active = moved & (gradient.norm(dim=1) > tolerance)
+        if patience is not None:
+            active &= waited < patience
     return Minimised(theta, gradient.norm(dim=1), count)
 
 

@@ -12,6 +12,7 @@ from study.compute.problems import Problem
 from study.specs import Training
 
 CHUNK_BYTES = 400_000  # parameters of one chunk: optimiser state and gradients then stay in a core's second-level cache
+PATIENCE = 10  # steps of L-BFGS without a fall of the objective: in float32 they would go on at the minimum for ever
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,10 @@ class Stack:
 
 
 def train(stack: Stack, theta: Tensor, training: Training, steps: int, stage: int) -> Tensor:
-    """Train from theta [B, P] for `steps` steps (L-BFGS: at most) with fresh optimiser state; returns the end [B, P]."""
+    """Train from theta [B, P] for `steps` steps with fresh optimiser state; returns the end [B, P].
+
+    L-BFGS takes at most as many, and none once J falls no more.
+    """
     return course(stack, theta, training, [steps], stage)[0]
 
 
@@ -99,8 +103,10 @@ def of_batch(weights: Tensor, rows: Tensor) -> Tensor:
 @torch.no_grad()
 def _course(stack: Stack, theta: Tensor, training: Training, marks: Sequence[int], stage: int) -> Tensor:
     if training.optimizer == "lbfgs":
-        ends = [quasi_newton.minimise(stack.objective, theta, stack.weights, 0.0, steps).theta for steps in marks]
-        return torch.stack(ends)
+        ends = [
+            quasi_newton.minimise(stack.objective, theta, stack.weights, 0.0, steps, patience=PATIENCE) for steps in marks
+        ]
+        return torch.stack([end.theta for end in ends])
     compiled = None if training.batch_size != "full" else descent.compiled(stack.objective, theta)
     if compiled is not None:
         schedule = optimizers.SCHEDULES[training.schedule](training, stack.rates, marks[-1])
