@@ -65,6 +65,15 @@ def over(path: str, values: Sequence[Any]) -> dict[str, Where]:
     return {f"{value:g}": {path: value} for value in values}
 
 
+EPIFANO = {
+    "as published": {"estimator": "last_layer_undamped"},
+    "penalty included": {"estimator": "last_layer"},
+    "all parameters": {"estimator": "exact"},
+}
+# Designs and presets in which two protocols, or one, are shown along what is swept.
+ALONG = {"as published": {"protocol": "warm"}, "certified, all rows": {"protocol": "certified"}}
+
+
 def published(rule: str, weight_decay: float | None = None, **more: Any) -> Where:
     return {"protocol": "warm", "points.train": rule, **_penalty(weight_decay), **more}
 
@@ -148,6 +157,12 @@ TABLES = (
         f"`{name}`, depth {depth}": {"estimator": name, "model.depth": depth}
         for name in ("perturb_input", "exact") for depth in (1, 3)
     }, {f"η = {size:g}": {"points.perturbation": size} for size in (0.01, 0.03, 0.1, 0.3, 1.0)}),
+    Table("activation", "", ALONG, {name: {"model.activation": name} for name in
+                                    ("tanh", "softplus", "gelu", "selu", "relu")}),
+    Table("initial_scale", "", ALONG, {f"× {scale:g}": {"training.initial_scale": scale} for scale in (0.1, 0.3, 1, 3, 10)}),
+    Table("epifano_depth_selu_l2", "depth", over("model.depth", range(1, 9)), EPIFANO),
+    Table("epifano_depth_tanh_l2", "depth", over("model.depth", range(1, 9)), EPIFANO),
+    Table("epifano_width_selu_l2", "width", over("model.width", (8, 14, 20, 30, 40, 50)), EPIFANO),
 )  # fmt: skip
 
 
