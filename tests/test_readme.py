@@ -65,13 +65,13 @@ def over(path: str, values: Sequence[Any]) -> dict[str, Where]:
     return {f"{value:g}": {path: value} for value in values}
 
 
-EPIFANO = {
+EPIFANO: dict[str, Where] = {
     "as published": {"estimator": "last_layer_undamped"},
     "penalty included": {"estimator": "last_layer"},
     "all parameters": {"estimator": "exact"},
 }
 # Designs and presets in which two protocols, or one, are shown along what is swept.
-ALONG = {"as published": {"protocol": "warm"}, "certified, all rows": {"protocol": "certified"}}
+ALONG: dict[str, Where] = {"as published": {"protocol": "warm"}, "certified, all rows": {"protocol": "certified"}}
 
 
 def published(rule: str, weight_decay: float | None = None, **more: Any) -> Where:
@@ -160,6 +160,23 @@ TABLES = (
     Table("activation", "", ALONG, {name: {"model.activation": name} for name in
                                     ("tanh", "softplus", "gelu", "selu", "relu")}),
     Table("initial_scale", "", ALONG, {f"× {scale:g}": {"training.initial_scale": scale} for scale in (0.1, 0.3, 1, 3, 10)}),
+    Table("optimizer", "", ALONG, {name: {"training.optimizer": name} for name in ("sgd", "adam", "lbfgs")}),
+    Table("influence_bands", "", {
+        f"{rule}, {name}": {"points.train": key, "protocol": protocol}
+        for rule, key in (("highest influence", "highest_influence"), ("30th percentile", "influence_band"),
+                          ("lowest", "lowest_influence"))
+        for name, protocol in (("as published", "warm"), ("certified", "certified"))
+    }, {f"depth {depth}": {"model.depth": depth} for depth in (1, 3, 5)}),
+    Table("test_quantiles", "", {"as published": {"protocol": "warm"}, "certified": {"protocol": "certified"}},
+          {f"depth {depth}": {"model.depth": depth} for depth in (1, 3, 5)}),
+    Table("horizon", "", {
+        f"depth {depth}, after {steps} steps": {"model.depth": depth, "training.steps": steps}
+        for depth in (1, 3) for steps in (2000, 60000)
+    }, {f"{steps} further": {"protocols.further.steps": steps} for steps in (10, 30, 100, 300, 1000, 30000)}),
+    Table("groups", "", {
+        f"m = {size}": {"points.group_size": size, "estimator": "exact"} for size in (1, 3, 10, 30)
+    }, {name: {"points.group": key} for name, key in
+        (("random", "random"), ("one class", "same_class"), ("nearest", "nearest"), ("next in influence", "influence"))}),
     Table("epifano_depth_selu_l2", "depth", over("model.depth", range(1, 9)), EPIFANO),
     Table("epifano_depth_tanh_l2", "depth", over("model.depth", range(1, 9)), EPIFANO),
     Table("epifano_width_selu_l2", "width", over("model.width", (8, 14, 20, 30, 40, 50)), EPIFANO),
