@@ -258,6 +258,10 @@ def test_published_claims_are_told_with_our_numbers() -> None:
     text = (ROOT / "README.md").read_text().replace("\n", " ")
     own = cells("epifano_depth_selu_l2", estimator="last_layer_undamped")
     assert f"| {ends(own)} (SELU, `epifano_depth_selu_l2`)" in text
+    wide = cells("epifano_width_selu_l2", estimator="last_layer_undamped")
+    assert f"| {ends(wide)} (SELU, `epifano_width_selu_l2`)" in text
+    penalised = cells("epifano_width_selu_l2", estimator="last_layer")
+    assert f"nothing else: {penalised.min():.2f} to {penalised.max():.2f} at every width" in text
     noisy = cells("nguyen_twins", estimator="lissa_short", protocol="unpaired")
     assert f"| {ends(noisy)} (`nguyen_twins`)" in text
     assert f"certified minima, exact: {ends(cells('nguyen_twins', estimator='exact', protocol='certified'))} |" in text
