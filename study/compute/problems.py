@@ -15,6 +15,7 @@ from torch.nn.functional import one_hot
 
 from study import checks, data, factories, signatures
 from study.compute import perturbation
+from study.compute.bands import Band
 from study.compute.convolutional import Convolutional
 from study.compute.curvature import Spectrum
 from study.compute.linear import Linear
@@ -107,6 +108,13 @@ class Fitted:
             self._spectra[key] = Spectrum.of(self.matrix(positions, gauss_newton, penalty))
         return self._spectra[key]
 
+    def band(self, positions: Tensor, gauss_newton: bool = False, penalty: bool = True) -> Band:
+        """The same matrix in band form, likewise."""
+        key = (gauss_newton, penalty, bytes(positions.numpy()))
+        if key not in self._bands:
+            self._bands[key] = Band.of(self.matrix(positions, gauss_newton, penalty))
+        return self._bands[key]
+
     def matrix(self, positions: Tensor, gauss_newton: bool = False, penalty: bool = True) -> Tensor:
         """One of the two on the parameters at `positions`, [p, p], less diag λ without penalty; no copy where it is whole."""
         matrix, chosen = self.gauss_newton if gauss_newton else self.hessian, positions.to(self.theta.device)
@@ -115,6 +123,10 @@ class Fitted:
 
     @cached_property
     def _spectra(self) -> dict[tuple[bool, bool, bytes], Spectrum]:
+        return {}
+
+    @cached_property
+    def _bands(self) -> dict[tuple[bool, bool, bytes], Band]:
         return {}
 
     @cached_property
