@@ -121,7 +121,7 @@ class Ours:
 
     def _computed(self, settings: Any) -> tuple[float, np.ndarray]:
         fresh = Fitted(self.case.problem, self.case.theta, self.case.target)
-        fresh._spectra.update(self.case._spectra)
+        fresh._kept.update(self.case._kept)
         with patch("time.perf_counter", time.process_time):  # in which diagnostics are timed
             started = time.process_time()
             found = estimators.predict(fresh, settings)

@@ -558,6 +558,29 @@ def test_seconds_are_those_of_the_estimate_and_not_of_the_exact_answer_beside_it
     assert now[0] > 30.0
 
 
+@pytest.mark.parametrize("kind", [Arnoldi, Nystrom, Kfac, Ekfac])
+def test_what_no_damping_changes_is_computed_once_for_a_grid(fitted, monkeypatch, kind):
+    grid = (0.01, 0.1, 1.0)
+    settings = [kind(damping=damping) for damping in grid]
+    alone = [estimators.predict(replace(fitted), one).delta for one in settings]
+    shared, computed, once = replace(fitted), [], Fitted.once
+
+    def counted(self, key, compute):
+        return once(self, key, lambda: (computed.append(key), compute())[1])
+
+    monkeypatch.setattr(Fitted, "once", counted)
+    path = [estimators.predict(shared, one).delta for one in settings]
+    own = [key for key in computed if key[0] != "spectrum"]  # beside the eigenvalues that diagnostics look at
+    assert len(own) == 1
+    for found, expected in zip(path, alone, strict=True):
+        assert torch.equal(found, expected)
+    assert not torch.equal(path[0], path[1])
+    if kind in (Arnoldi, Nystrom):
+        estimators.predict(shared, kind(damping=0.1, rank=7))
+        estimators.predict(shared, kind(damping=0.1, seed=1))
+        assert len([key for key in computed if key[0] != "spectrum"]) == 3
+
+
 KINDS_BY_ROW = (
     Exact(), Exact(damping=0.1), Exact(parameters="last_layer"), Ggn(), Cg(tolerance=1e-12), Arnoldi(rank=12), Nystrom(rank=12),
     Kfac(), Ekfac(), NewtonStep(), Identity(), Lissa(batch_size="full", depth=200, scale=8.0),

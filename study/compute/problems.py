@@ -3,10 +3,11 @@
 import importlib
 import inspect
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ from study.trials import Trial
 
 LARGEST_PULL = 40_000_000  # numbers of all rows' gradients that are held for as long as a trial lasts
 ROW_NUMBERS = 4_000_000  # numbers of row gradients held at once
+T = TypeVar("T")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -103,17 +105,19 @@ class Fitted:
 
     def spectrum(self, positions: Tensor, gauss_newton: bool = False, penalty: bool = True) -> Spectrum:
         """Eigendecomposition of one of the two on the parameters at `positions`: computed once, for every damping."""
-        key = (gauss_newton, penalty, bytes(positions.numpy()))
-        if key not in self._spectra:
-            self._spectra[key] = Spectrum.of(self.matrix(positions, gauss_newton, penalty))
-        return self._spectra[key]
+        key = ("spectrum", gauss_newton, penalty, bytes(positions.numpy()))
+        return self.once(key, lambda: Spectrum.of(self.matrix(positions, gauss_newton, penalty)))
 
     def band(self, positions: Tensor, gauss_newton: bool = False, penalty: bool = True) -> Band:
         """The same matrix in band form, likewise."""
-        key = (gauss_newton, penalty, bytes(positions.numpy()))
-        if key not in self._bands:
-            self._bands[key] = Band.of(self.matrix(positions, gauss_newton, penalty))
-        return self._bands[key]
+        key = ("band", gauss_newton, penalty, bytes(positions.numpy()))
+        return self.once(key, lambda: Band.of(self.matrix(positions, gauss_newton, penalty)))
+
+    def once(self, key: tuple[object, ...], compute: Callable[[], T]) -> T:
+        """What estimators of one network share whatever their damping: computed when the first asks for it."""
+        if key not in self._kept:
+            self._kept[key] = compute()
+        return cast(T, self._kept[key])
 
     def matrix(self, positions: Tensor, gauss_newton: bool = False, penalty: bool = True) -> Tensor:
         """One of the two on the parameters at `positions`, [p, p], less diag λ without penalty; no copy where it is whole."""
@@ -122,11 +126,7 @@ class Fitted:
         return matrix if penalty else matrix - self.problem.objective.decay[0, chosen].diag()
 
     @cached_property
-    def _spectra(self) -> dict[tuple[bool, bool, bytes], Spectrum]:
-        return {}
-
-    @cached_property
-    def _bands(self) -> dict[tuple[bool, bool, bytes], Band]:
+    def _kept(self) -> dict[tuple[object, ...], object]:
         return {}
 
     @cached_property
