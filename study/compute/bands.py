@@ -63,7 +63,7 @@ class Band:
 
         For the rows below a block of columns, QR: [.. R; 0] = (I − V T Vᵀ)ᵀ[..]. What is right of them, S, becomes
         S − V Wᵀ − W Vᵀ with X = S V T, W = X − ½V Tᵀ(VᵀX). About 2P³ multiplications and additions, six times those of a
-        Cholesky factor.
+        Cholesky factor; a factor of B needs about 2P·WIDTH².
         """
         rest, found, diagonal, below = matrix.clone(), list[Reflections](), list[Tensor](), list[Tensor]()
         while len(rest) > WIDTH:
@@ -91,15 +91,23 @@ class Band:
                 below.append(torch.linalg.solve_triangular(factor, self.below[k].mT, upper=False).mT)
         return BandFactor(diagonal, below)
 
-    def solve(self, right: Tensor, factor: BandFactor) -> Tensor:
-        """(M + δI)⁻¹r for the rows r of `right` [K, P], by the factor of B + δI."""
-        columns = right.mT.contiguous()
+    def turned(self, right: Tensor) -> Tensor:
+        """Qᵀr for the rows r of `right` [K, P], as the columns of [P, K]: the same for every damping."""
+        columns = right.mT.clone(memory_format=torch.contiguous_format)
         for some in self.reflections:
             some.apply(columns, transposed=True)
-        columns = factor.solve(columns)
+        return columns
+
+    def solve_turned(self, columns: Tensor, factor: BandFactor) -> Tensor:
+        """(M + δI)⁻¹r [K, P] from the `turned` r and the factor of B + δI."""
+        solved = factor.solve(columns)
         for some in reversed(self.reflections):
-            some.apply(columns, transposed=False)
-        return columns.mT
+            some.apply(solved, transposed=False)
+        return solved.mT
+
+    def solve(self, right: Tensor, factor: BandFactor) -> Tensor:
+        """(M + δI)⁻¹r for the rows r of `right` [K, P]."""
+        return self.solve_turned(self.turned(right), factor)
 
     def condition(self, damping: float, factor: BandFactor) -> float:
         """Estimate of ‖B + δI‖₁‖(B + δI)⁻¹‖₁: at least a third of it, nearly always (Higham 1988, algorithm 4.1)."""

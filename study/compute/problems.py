@@ -80,12 +80,13 @@ class Problem:
 class Fitted:
     """A problem with its trained parameters θ* [P] and what every estimator needs there; all float64.
 
-    target: restricted to the chosen test points.
+    target: restricted to the chosen test points. many_dampings: whether the spec asks for a grid of them.
     """
 
     problem: Problem
     theta: Tensor
     target: Target
+    many_dampings: bool = False
 
     @property
     def forms(self) -> bool:

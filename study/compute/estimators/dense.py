@@ -8,7 +8,6 @@ import torch
 from scipy.linalg.lapack import dpocon
 from torch import Tensor
 
-from study.compute.bands import Band
 from study.compute.curvature import Spectrum
 from study.compute.estimators.prediction import Prediction, largest_ratio
 from study.compute.problems import Fitted
@@ -29,19 +28,19 @@ def predict(
     and the largest relative residual is recorded. A large matrix that is positive definite is factored instead of
     decomposed, and solved for the test points: no eigenvalues then, and an estimate of the condition number.
 
-    What costs P³ is done once for a whole grid of dampings: a small matrix is decomposed, a large one is factored as it is, and
-    for any damping reduced to a band (`Band`), which is factored anew for each in a few thousandths of the time. `reduced` = 1
-    in the evidence says so. The damping alone decides, so that a number does not depend on what was asked before.
+    What costs P³ is done once for a whole grid of dampings. A small matrix is decomposed. A large one is factored anew for each,
+    unless the spec asks for many (`Fitted.many_dampings`): it is then reduced to a band (`Band`), whose factors take next to no
+    time, and `reduced` is 1 in the evidence. The reduction takes as long as about five factors. The spec alone decides, so that
+    no number depends on what was asked before.
     """
     positions = fitted.problem.network.positions(settings.parameters)
     penalty = getattr(settings, "penalty", True)
     matrix = fitted.matrix(positions, gauss_newton, penalty)
     if len(positions) > FACTORED:
-        if settings.damping:
-            definite = _reduced(matrix, partial(fitted.band, positions, gauss_newton, penalty), settings.damping)
+        if settings.damping and fitted.many_dampings:
+            definite = _reduced(fitted, positions, gauss_newton, penalty, settings.damping)
         else:
-            shared = fitted.problem.network.is_linear and penalty and len(positions) == len(fitted.theta)
-            definite = _factored(matrix, fitted.factor if shared else _cholesky(matrix))
+            definite = _factored(fitted, positions, matrix, penalty, settings.damping)
         if definite is not None and _well_conditioned(definite.pivots):
             return _by_factor(fitted, positions, settings.damping, matrix, definite, pull)
     spectrum = fitted.spectrum(positions, gauss_newton, penalty)
@@ -50,12 +49,32 @@ def predict(
 
 @dataclass(frozen=True)
 class _Definite:
-    """A positive definite M + δI: r [K, p] ↦ (M + δI)⁻¹r row by row, the pivots of its factor [p], and its condition number."""
+    """A positive definite M + δI: the `solution` (M + δI)⁻¹∇L_t [T, p] for the test points, how to `solve` for any rows [K, p],
+    the pivots of its factor [p], and how to learn its condition number.
+    """
 
+    solution: Tensor
     solve: Callable[[Tensor], Tensor]
     pivots: Tensor
     condition: Callable[[], float]
     reduced: bool
+
+
+def _factored(
+    fitted: Fitted, positions: Tensor, matrix: Tensor, penalty: bool, damping: float
+) -> _Definite | None:
+    """By the Cholesky factor of M + δI, None where it has none; that of H itself is the one that a trial shares."""
+    if damping:
+        matrix = matrix.clone()
+        matrix.diagonal().add_(damping)
+    if fitted.problem.network.is_linear and penalty and damping == 0 and len(positions) == len(fitted.theta):
+        factor = fitted.factor
+    else:
+        factor = _cholesky(matrix)
+    if factor is None:
+        return None
+    solve, condition = partial(_solved, factor), partial(_condition, matrix, factor)
+    return _Definite(solve(_gradients(fitted, positions)), solve, factor.diagonal().square(), condition, False)
 
 
 def _cholesky(matrix: Tensor) -> Tensor | None:
@@ -63,24 +82,21 @@ def _cholesky(matrix: Tensor) -> Tensor | None:
     return factor if info == 0 else None
 
 
-def _factored(matrix: Tensor, factor: Tensor | None) -> _Definite | None:
-    """By the Cholesky factor of M, None where it has none."""
-    if factor is None:
-        return None
-    condition = partial(_condition, matrix, factor)
-    return _Definite(partial(_solved, factor), factor.diagonal().square(), condition, False)
-
-
-def _reduced(matrix: Tensor, reduced: Callable[[], Band], damping: float) -> _Definite | None:
-    """By the factor of M's band, which all dampings share, plus δI; None where there is none."""
-    if not torch.isfinite(matrix).all():
-        return None
-    band = reduced()
+def _reduced(fitted: Fitted, positions: Tensor, gauss_newton: bool, penalty: bool, damping: float) -> _Definite | None:
+    """By the factor of M's band plus δI, None where there is none; band and turned gradients serve all dampings."""
+    band = fitted.band(positions, gauss_newton, penalty)
     factor = band.factor(damping)
     if factor is None:
         return None
-    condition = partial(band.condition, damping, factor)
-    return _Definite(partial(band.solve, factor=factor), factor.pivots, condition, True)
+    key = ("turned", gauss_newton, penalty, bytes(positions.numpy()))
+    turned = fitted.once(key, lambda: band.turned(_gradients(fitted, positions)))
+    solve, condition = partial(band.solve, factor=factor), partial(band.condition, damping, factor)
+    return _Definite(band.solve_turned(turned, factor), solve, factor.pivots, condition, True)
+
+
+def _gradients(fitted: Fitted, positions: Tensor) -> Tensor:
+    """∇L_t [T, p] of the test points."""
+    return fitted.test_gradients[:, positions.to(fitted.theta.device)]
 
 
 def _solved(factor: Tensor, right: Tensor) -> Tensor:
@@ -125,9 +141,8 @@ def _by_factor(
     fitted: Fitted, positions: Tensor, damping: float, matrix: Tensor, definite: _Definite, pull: Tensor | None
 ) -> Prediction:
     """matrix: M, without the damping."""
+    right, solution = _gradients(fitted, positions), definite.solution
     positions = positions.to(fitted.theta.device)
-    right = fitted.test_gradients[:, positions]
-    solution = definite.solve(right)
     if pull is None and fitted.holds_pull:
         pull = fitted.pull
     if pull is None:
