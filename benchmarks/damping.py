@@ -20,41 +20,21 @@ from study.compute.estimators import dense
 from study.compute.problems import Fitted
 from study.specs import Exact
 
-GRID = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)
-LENGTHS = (1, 2, 4, len(GRID))
+GRID = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
+LENGTHS = (1, 3, 6, len(GRID))
 
 
-def fresh(case: Fitted) -> Fitted:
-    """With what all ways share, and nothing else."""
-    own = Fitted(case.problem, case.theta, case.target)
+def fresh(case: Fitted, many: bool) -> Fitted:
+    """With what all ways share, and nothing else; many: as of a spec that asks for a grid."""
+    own = Fitted(case.problem, case.theta, case.target, many)
     own.__dict__.update({name: getattr(case, name) for name in ("hessian", "pull", "test_gradients")})
     return own
 
 
-def by_band(case: Fitted, grid: tuple[float, ...]) -> list[Tensor]:
-    return [dense.predict(case, Exact(damping=damping), gauss_newton=False).delta for damping in grid]
-
-
-def by_factors(case: Fitted, grid: tuple[float, ...]) -> list[Tensor]:
-    """As before there were bands: M + δI factored anew for each."""
-
-    def factored(matrix: Tensor, _: Callable[[], Band], damping: float) -> dense._Definite | None:
-        damped = matrix.clone()
-        damped.diagonal().add_(damping)
-        return dense._factored(damped, dense._cholesky(damped))
-
-    with patch.object(dense, "_reduced", factored):
-        return by_band(case, grid)
-
-
-def by_eigenvectors(case: Fitted, grid: tuple[float, ...]) -> list[Tensor]:
-    with patch.object(dense, "FACTORED", len(case.theta)), patch.object(dense, "_distance", lambda *_: float("nan")):
-        return by_band(case, grid)
-
-
-def clocked(way: Callable[[Fitted, tuple[float, ...]], list[Tensor]], case: Fitted, length: int) -> tuple[float, list[Tensor]]:
+def along(case: Fitted, length: int) -> tuple[float, list[Tensor]]:
+    """Seconds, and predictions with the first dampings of the grid."""
     started = time.process_time()
-    found = way(case, GRID[:length])
+    found = [dense.predict(case, Exact(damping=damping), gauss_newton=False).delta for damping in GRID[:length]]
     return time.process_time() - started, found
 
 
@@ -78,13 +58,14 @@ def parts(case: Fitted) -> dict[str, float]:
 def main() -> None:
     torch.set_num_threads(1)
     case = pairs.fitted()
-    fresh(case)  # computes what is shared
+    fresh(case, False)  # computes what is shared
     figures: dict[str, float | str] = {**parts(case)}
     worst = 0.0
     for length in LENGTHS:
-        band, found = clocked(by_band, fresh(case), length)
-        factors, expected = clocked(by_factors, fresh(case), length)
-        vectors, also = clocked(by_eigenvectors, fresh(case), length)
+        band, found = along(fresh(case, True), length)
+        factors, expected = along(fresh(case, False), length)
+        with patch.object(dense, "FACTORED", len(case.theta)), patch.object(dense, "_distance", lambda *_: float("nan")):
+            vectors, also = along(fresh(case, False), length)
         name = f"{length} dampings" if length > 1 else "1 damping"
         figures |= {f"{name}: by the band, seconds": band, f"{name}: by a factor each, seconds": factors,
                     f"{name}: by eigenvectors, seconds": vectors}  # fmt: skip
