@@ -26,6 +26,7 @@ bench: $(VENV)/ready-test
 	$(BIN)/python -m benchmarks.paths
 	$(BIN)/python -m benchmarks.influence
 	$(BIN)/python -m benchmarks.pairs
+	$(BIN)/python -m benchmarks.damping
 	$(BIN)/python -m benchmarks.explain
 	$(BIN)/python -m benchmarks.wide
 	$(BIN)/python -m benchmarks.peers

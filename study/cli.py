@@ -423,13 +423,15 @@ def cite(spec: str, results: str) -> None:
 @SPEC
 @click.option("--peers", default="", metavar="NAME,…", help="Packages to audit, separated by commas; default: all.")
 @click.option("--workers", type=click.IntRange(min=1), help="Packages asked at a time; default: one per core.")
+@click.option("--again", is_flag=True, help="Ask also what they have answered before.")
 @DATA_ROOT
 @RESULTS
-def audit(spec: str, peers: str, workers: int | None, results: str) -> None:
+def audit(spec: str, peers: str, workers: int | None, again: bool, results: str) -> None:
     """Ask published packages for the influence of the same pairs on the same networks, and compare with our exact answer.
 
-    Each package (captum, kronfluence, dattri, pydvl, curvlinops) runs in an environment of its own, made at first use. Writes
-    tables, predictions and a figure into RESULTS/<name>/audit/, of the packages asked this time.
+    Each package (captum, kronfluence, dattri, pydvl, curvlinops) runs in an environment of its own, made at first use. What it
+    answers is kept in the cache, so that after Ctrl-C the same command continues. Writes tables, predictions and a figure into
+    RESULTS/<name>/audit/, of the packages asked this time.
     """
     from study.audit import auditing
 
@@ -437,6 +439,8 @@ def audit(spec: str, peers: str, workers: int | None, results: str) -> None:
     experiment, store = _experiment(spec, results)
     _need_records(experiment, store)
     cores = workers or os.cpu_count() or 1
+    if again:
+        auditing.forget(chosen)
     for path in auditing.run(experiment, store, chosen, cores, lambda line: click.echo(line, err=True)):
         click.echo(path)
 

@@ -96,6 +96,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> None
     monkeypatch.setattr(environments, "exists", lambda package: True)
     monkeypatch.setattr(environments, "python", lambda package: Path(sys.executable))
     monkeypatch.setattr(environments, "frozen", lambda package: f"{package}==9.9\n")
+    monkeypatch.setenv("STUDY_CACHE", str(folder / "cache"))
 
 
 def test_a_problem_is_what_the_script_reads(stored: tuple[Experiment, Store], tmp_path: Path) -> None:
@@ -169,6 +170,48 @@ def test_an_audit_writes_tables_predictions_and_a_figure(
     cases = pd.read_csv(store.folder / "audit" / "defects.csv")
     assert cases["verdict"].tolist() == ["refuted", "refuted"]
     assert (store.folder / "audit" / "environments" / "pydvl.txt").read_text() == "pydvl==9.9\n"
+
+
+def test_a_package_is_asked_once_until_network_or_script_change(
+    stored: tuple[Experiment, Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, store = stored
+    counting = GOOD + "open(folder + '/asked.txt', 'a').write('x' * len(problems) + '.')\n"
+    scripted(monkeypatch, tmp_path, counting)
+    for _ in range(2):
+        auditing.run(one, store, ["captum"], 1, lambda line: None)
+    log = answers.kept("captum") / "asked.txt"
+    assert log.read_text() == "x."
+    auditing.forget(["dattri"])
+    assert log.is_file()
+    changed = record(one)
+    changed.arrays["base_parameters"] += 1
+    (store.folder / "records" / f"{one.trials[0].key}.npz").unlink()
+    store.write(changed)
+    auditing.run(one, store, ["captum"], 1, lambda line: None)
+    assert log.read_text() == "x.x."
+    (tmp_path / "scripts" / "captum_peer.py").write_text(counting + "# other\n")
+    auditing.run(one, store, ["captum"], 1, lambda line: None)
+    assert (answers.kept("captum") / "asked.txt").read_text() == "x."
+    assert log.read_text() == "x.x."
+    auditing.forget(["captum"])
+    auditing.run(one, store, ["captum"], 1, lambda line: None)
+    assert (answers.kept("captum") / "asked.txt").read_text() == "x."
+
+
+def test_a_script_that_ended_early_goes_on_where_it_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    problems = [tmp_path / f"{name}.npz" for name in "ab"]
+    for path in problems:
+        np.savez(path, x=np.ones(3), x_test=np.ones(2))
+    folder = tmp_path / "out"
+    scripted(monkeypatch, tmp_path, GOOD.replace("for path in problems:", "for path in problems[:1]:") + "sys.exit(3)\n")
+    assert "exit code 3" in answers.ask("captum", Path(sys.executable), problems, folder)
+    first = (folder / "a.npz").stat().st_mtime_ns
+    assert not (folder / "b.npz").exists()
+    (tmp_path / "scripts" / "captum_peer.py").write_text(GOOD)
+    assert answers.ask("captum", Path(sys.executable), problems, folder) == ""
+    assert (folder / "b.npz").is_file()
+    assert (folder / "a.npz").stat().st_mtime_ns == first
 
 
 def test_a_script_that_crashes_is_told_and_recorded(

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from study.compute import estimators, newton, protocols
+from study.compute import bands, estimators, newton, protocols
 from study.compute.fitting import Job
 from study.compute.problems import Fitted
+from study.compute.trial import run_unit
 from study.specs import Cg, Exact, Ggn, Identity, Stationary
 from tests import cases
 
@@ -273,18 +274,71 @@ def test_the_plug_in_is_the_change_of_the_target_at_the_predicted_parameters(tmp
 @pytest.mark.parametrize("removal", ["zero_weight", "renormalise"])
 @pytest.mark.parametrize("kind", [Exact, Ggn])
 @pytest.mark.parametrize("parameters", ["all", "last_layer"])
-def test_a_large_definite_matrix_is_factored_with_the_same_result(tmp_path, monkeypatch, kind, parameters, removal):
-    fitted = cases.fitted(tmp_path, {**POLISHED, "points.removal": removal})
-    settings = kind(damping=0.01, parameters=parameters)
+@pytest.mark.parametrize(("damping", "many"), [(0.0, True), (0.01, False), (0.01, True)])
+def test_a_large_definite_matrix_is_factored_with_the_same_result(
+    tmp_path, monkeypatch, kind, parameters, removal, damping, many
+):
+    fitted = replace(cases.fitted(tmp_path, {**POLISHED, "points.removal": removal}), many_dampings=many)
+    settings = kind(damping=damping, parameters=parameters)
     decomposed = estimators.predict(fitted, settings)
     monkeypatch.setattr("study.compute.estimators.dense.FACTORED", 1)
+    monkeypatch.setattr("study.compute.bands.WIDTH", 4)
     factored = estimators.predict(fitted, settings)
     torch.testing.assert_close(factored.delta, decomposed.delta, rtol=1e-9, atol=1e-13)
     torch.testing.assert_close(factored.change, decomposed.change, rtol=1e-9, atol=1e-13)
     assert factored.evidence["residual"] < 1e-12
+    assert factored.evidence["reduced"] == (damping > 0 and many)
     assert "smallest_eigenvalue" not in factored.evidence
     ratio = factored.evidence["condition_number"] / decomposed.evidence["condition_number"]
     assert 1 / 3 < ratio < len(fitted.theta)  # in the 1-norm, and estimated
+
+
+@pytest.mark.parametrize("kind", [Exact, Ggn])
+def test_a_large_matrix_is_reduced_once_for_a_grid_of_dampings(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr("study.compute.estimators.dense.FACTORED", 1)
+    monkeypatch.setattr("study.compute.bands.WIDTH", 4)
+    reductions, reduce = [], bands.Band.of
+    monkeypatch.setattr(bands.Band, "of", lambda matrix: reductions.append(1) or reduce(matrix))
+    fitted = replace(cases.fitted(tmp_path, POLISHED), many_dampings=True)
+    _, rows, tests = dense(fitted)
+    matrix, grid = fitted.hessian if kind is Exact else fitted.gauss_newton, (1e-6, 1e-4, 0.01, 1.0, 100.0)
+    for damping in grid:
+        found = estimators.predict(fitted, kind(damping=damping))
+        expected = rows @ torch.linalg.solve(matrix + damping * torch.eye(len(matrix)).double(), tests.T) / len(rows)
+        torch.testing.assert_close(found.delta, expected, rtol=1e-9, atol=1e-11 * expected.abs().max().item())
+        assert (found.evidence["damping"], found.flags) == (damping, [])
+        assert found.evidence["residual"] < 1e-12
+    assert len(reductions) == 1
+    alone = estimators.predict(replace(fitted), kind(damping=grid[-1]))
+    assert torch.equal(alone.delta, found.delta)  # whatever was asked before
+
+
+@pytest.mark.parametrize(
+    ("listed", "swept", "reduced"),
+    [([0.01], None, 0), ([0.01], {"estimators.*.damping": [0.0, 0.01]}, 1), ([10.0**-k for k in range(6)], None, 1)],
+)
+def test_the_spec_decides_whether_a_large_matrix_is_reduced(tmp_path, monkeypatch, listed, swept, reduced):
+    monkeypatch.setattr("study.compute.estimators.dense.FACTORED", 1)
+    kinds = [{"kind": "exact", "name": f"damped{k}", "damping": damping} for k, damping in enumerate(listed)]
+    few = {"points.train": "random", "points.train_count": 2, "estimators": kinds}
+    records = run_unit(cases.trials(tmp_path, {**POLISHED, **few}, swept))
+    found = [entry for record in records for entry in record.header["estimators"].values()]
+    assert all(entry["reduced"] == (reduced if entry["damping"] else 0) for entry in found)
+
+
+def test_of_an_indefinite_large_matrix_only_enough_damping_is_solved_by_its_band(tmp_path, monkeypatch):
+    monkeypatch.setattr("study.compute.estimators.dense.FACTORED", 1)
+    monkeypatch.setattr("study.compute.bands.WIDTH", 4)
+    trained = cases.fitted(tmp_path, {"training.steps": 1, "training.weight_decay": 1e-4})
+    fitted = Fitted(trained.problem, 2 * trained.problem.network.initial(1), trained.target, many_dampings=True)
+    hessian, rows, tests = dense(fitted)
+    size = -np.linalg.eigvalsh(hessian.numpy())[0]
+    for damping, flags in ((0.5 * size, ["indefinite"]), (1.5 * size, [])):
+        found = estimators.predict(fitted, Exact(damping=damping))
+        assert found.flags == flags
+        assert ("reduced" in found.evidence) == (flags == [])
+        expected = rows @ torch.linalg.solve(hessian + damping * torch.eye(len(hessian)).double(), tests.T) / len(rows)
+        torch.testing.assert_close(found.delta, expected, rtol=1e-7, atol=1e-8)
 
 
 def test_what_has_no_factor_is_decomposed(tmp_path, monkeypatch):
@@ -295,4 +349,6 @@ def test_what_has_no_factor_is_decomposed(tmp_path, monkeypatch):
     indefinite = Fitted(trained.problem, 2 * trained.problem.network.initial(1), trained.target)
     assert estimators.predict(indefinite, Exact()).flags == ["indefinite"]
     broken = Fitted(trained.problem, torch.full_like(trained.theta, torch.nan), trained.target)
-    assert torch.isnan(estimators.predict(broken, Exact()).delta).all()
+    for damping, many in ((0.0, False), (0.1, False), (0.1, True)):
+        asked = replace(broken, many_dampings=many)
+        assert torch.isnan(estimators.predict(asked, Exact(damping=damping)).delta).all()

@@ -18,7 +18,7 @@ from study.errors import StudyError
 from study.evidence.store import Store
 from study.evidence.tables import Tables
 from study.records import Record
-from study.specs import Arnoldi, Cg, Exact, Ggn, Identity, Kfac, Lissa, NewtonStep, Nystrom, Unrolled
+from study.specs import Arnoldi, Cg, Ekfac, Exact, Ggn, Identity, Kfac, Lissa, NewtonStep, Nystrom, Tracin, Unrolled
 from tests import cases
 
 POLISHED = {"training.polish": True, "training.weight_decay": 0.05}
@@ -258,6 +258,16 @@ class TestLowRank:
         ]
         assert errors[0] > errors[1] > errors[2]
         assert errors[2] < 1e-9
+
+    def test_nystrom_says_what_part_of_the_spectrum_it_holds(self, fitted):
+        size, total = len(fitted.theta), np.linalg.eigvalsh(fitted.hessian.numpy()).sum()
+        for rank in (3, size // 2, size):
+            drawn = np.random.default_rng([0, 0]).normal(size=(size, rank))  # the estimator's seed and the trial's
+            images = fitted.hessian.numpy() @ (basis := np.linalg.qr(drawn)[0])
+            kept = np.trace(images @ np.linalg.solve(basis.T @ images, images.T))
+            found = estimators.predict(fitted, Nystrom(rank=rank, damping=0.3)).evidence["captured_spectrum"]
+            assert found == pytest.approx(kept / total, rel=1e-6)
+            assert (found > 1 - 1e-9) == (rank == size)
 
     def test_negative_eigenvalues_are_flagged(self, indefinite):
         size = len(indefinite.theta)
@@ -548,13 +558,42 @@ def test_seconds_are_those_of_the_estimate_and_not_of_the_exact_answer_beside_it
     assert now[0] > 30.0
 
 
-KINDS_BY_ROW = (Exact(), Ggn(), Cg(tolerance=1e-12), Arnoldi(rank=12), Nystrom(rank=12), Kfac(), NewtonStep(), Identity(),
-                Lissa(batch_size="full", depth=200, scale=8.0))  # fmt: skip
+@pytest.mark.parametrize("kind", [Arnoldi, Nystrom, Kfac, Ekfac])
+def test_what_no_damping_changes_is_computed_once_for_a_grid(fitted, monkeypatch, kind):
+    grid = (0.01, 0.1, 1.0)
+    settings = [kind(damping=damping) for damping in grid]
+    alone = [estimators.predict(replace(fitted), one).delta for one in settings]
+    shared, computed, once = replace(fitted), [], Fitted.once
+
+    def counted(self, key, compute):
+        return once(self, key, lambda: (computed.append(key), compute())[1])
+
+    monkeypatch.setattr(Fitted, "once", counted)
+    path = [estimators.predict(shared, one).delta for one in settings]
+    own = [key for key in computed if key[0] != "spectrum"]  # beside the eigenvalues that diagnostics look at
+    assert len(own) == 1
+    for found, expected in zip(path, alone, strict=True):
+        assert torch.equal(found, expected)
+    assert not torch.equal(path[0], path[1])
+    if kind in (Arnoldi, Nystrom):
+        estimators.predict(shared, kind(damping=0.1, rank=7))
+        estimators.predict(shared, kind(damping=0.1, seed=1))
+        assert len([key for key in computed if key[0] != "spectrum"]) == 3
+
+
+KINDS_BY_ROW = (
+    Exact(), Exact(damping=0.1), Exact(parameters="last_layer"), Ggn(), Cg(tolerance=1e-12), Arnoldi(rank=12), Nystrom(rank=12),
+    Kfac(), Ekfac(), NewtonStep(), Identity(), Lissa(batch_size="full", depth=200, scale=8.0),
+    Lissa(batch_size="full", depth=5000, scale=8.0, until=1e-3), Unrolled(steps=20),
+    Unrolled.model_validate({"from": "init"}), Tracin(checkpoints=3),
+)  # fmt: skip
+ON_THE_RUN = {"training.optimizer": "sgd", "training.learning_rate": 0.05, "training.steps": 40}
 
 
 @pytest.mark.parametrize("settings", KINDS_BY_ROW, ids=lambda settings: settings.kind)
 def test_neither_the_order_of_the_rows_nor_the_pieces_they_come_in_matter(tmp_path, monkeypatch, settings):
-    trained = cases.fitted(tmp_path, POLISHED)
+    followed = settings.kind in ("unrolled", "tracin")  # of a run on all rows: batches are drawn by their places
+    trained = cases.fitted(tmp_path, ON_THE_RUN if followed else POLISHED)
     expected = estimators.predict(trained, settings).delta
     order = torch.randperm(trained.problem.objective.rows, generator=torch.Generator().manual_seed(4))
     objective = trained.problem.objective

@@ -97,6 +97,25 @@ def test_it_matches_finite_retraining(tmp_path, changes):
     assert 0 < record.header["estimators"]["perturb_input"]["step_error"] < 0.1
 
 
+def test_a_move_too_large_for_its_derivative_is_said(tmp_path):
+    errors = []
+    for size in (1e-3, 3.0):
+        fitted = cases.fitted(tmp_path, {**MOVED, "points.perturbation": size})
+        errors.append(estimators.predict(fitted, PerturbInput()).evidence["step_error"])
+    assert errors[0] < 0.1
+    assert errors[1] > 1
+
+
+def test_the_order_of_the_rows_does_not_matter(tmp_path):
+    fitted = cases.fitted(tmp_path, MOVED)
+    objective = fitted.problem.objective
+    order = torch.randperm(objective.rows, generator=torch.Generator().manual_seed(4))
+    shuffled = replace(fitted.problem, objective=replace(objective, x=objective.x[order], y=objective.y[order]))
+    again = estimators.predict(replace(fitted, problem=shuffled), PerturbInput()).delta
+    expected = estimators.predict(fitted, PerturbInput()).delta
+    torch.testing.assert_close(again, expected[order], rtol=1e-7, atol=1e-9 * expected.abs().max().item())
+
+
 def test_twice_the_move_has_four_times_the_error(tmp_path):
     """First order in the move as well: exact, which is first order in the weight only, stands for the truth here."""
     errors = []

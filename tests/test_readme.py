@@ -187,29 +187,43 @@ EQUAL = 1e-6  # of the largest exact prediction
 
 
 def audited() -> str:
-    """Packages and methods against the cells of the audit: `equal`, or Pearson and slope, and how many test rows are lost."""
+    """Packages and methods against the cells of the audit: `equal` on every network, or Pearson and slope, the lowest and the
+    highest of the networks where these differ, and how many of all their test rows are lost.
+    """
     names = ["package", "method", "setting"]
     found = pd.read_csv(ROOT / "results" / "audit" / "audit" / "audit.csv", keep_default_na=False,
                         na_values={name: [""] for name in ("pearson", "slope", "largest_difference")})  # fmt: skip
-    lines = [["package", "method", *dict.fromkeys(found["cell"])], ["---"] * (2 + found["cell"].nunique())]
+    cells = list(dict.fromkeys(found["cell"]))
+    lines = [["package", "method", *cells], ["---"] * (2 + len(cells))]
     for (package, method, setting), rows in found.groupby(names, sort=False):
-        cells = dict(zip(rows["cell"], rows.to_dict("records"), strict=True))
-        version = rows["version"].iloc[0]
         named = f"{method}, {setting}" if setting else method
-        lines.append([f"{package} {version}", named, *(_audited(cells[cell]) for cell in lines[0][2:])])
+        own = [_audited(rows[rows["cell"] == cell]) for cell in cells]
+        lines.append([f"{package} {rows['version'].iloc[0]}", named, *own])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _audited(row: Mapping[str, Any]) -> str:
-    if row["error"]:
-        return "error"
-    lost = [f"{row[f'{name}_tests']} of {row['tests']} {word}" for name, word in (("zero", "zero"), ("nan", "NaN"))
-            if int(row[f"{name}_tests"])]  # fmt: skip
-    if not int(row["defined"]):
+def _audited(networks: pd.DataFrame) -> str:
+    """One method in one cell."""
+    ended = (networks["error"] != "").sum()
+    if ended:
+        return "error" if ended == len(networks) else f"error on {ended} of {len(networks)}"
+    whole = networks[["tests", "zero_tests", "nan_tests", "defined"]].astype(int).sum()
+    lost = [f"{whole[f'{name}_tests']} of {whole['tests']} {word}" for name, word in (("zero", "zero"), ("nan", "NaN"))
+            if whole[f"{name}_tests"]]  # fmt: skip
+    if not whole["defined"]:
         return ", ".join(lost)
-    slope = wording.number(float(f"{row['slope']:.2g}"))
-    text = "equal" if row["largest_difference"] <= EQUAL else f"{row['pearson']:.2f}, {slope}".replace("-", "−")
+    known = networks[networks["defined"].astype(int) > 0]
+    if (known["largest_difference"] <= EQUAL).all():
+        text = "equal"
+    else:
+        slopes = [wording.number(float(f"{slope:.2g}")) for slope in sorted(known["slope"])]
+        pearsons = [f"{pearson:.2f}" for pearson in sorted(known["pearson"])]
+        text = f"{_range(pearsons)}, {_range(slopes)}".replace("-", "−")
     return f"{text} ({', '.join(lost)})" if lost else text
+
+
+def _range(shown: list[str]) -> str:
+    return shown[0] if shown[0] == shown[-1] else f"{shown[0]} to {shown[-1]}"
 
 
 def test_the_table_of_packages_is_that_of_the_audit() -> None:

@@ -189,6 +189,14 @@ class TestTracin:
         torch.testing.assert_close(found.delta, expected, rtol=1e-9, atol=1e-14)
         assert found.evidence["checkpoints"] == 3
 
+    def test_a_network_that_is_not_the_end_of_its_run_is_said(self, tmp_path):
+        ends = [
+            estimators.predict(cases.fitted(tmp_path, {**SGD, "training.polish": polish}), Tracin()).evidence
+            for polish in (False, True)
+        ]
+        assert ends[0]["end_distance"] < 1e-9
+        assert ends[1]["end_distance"] > 0.1
+
     def test_more_checkpoints_come_nearer_to_the_derivative_of_a_short_run(self, tmp_path):
         fitted = cases.fitted(
             tmp_path, {**SGD, "training.momentum": 0.0, "training.steps": 60, "training.learning_rate": 0.02}

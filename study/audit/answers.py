@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import platform
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from study import cache
+from study.audit import environments
+
 SCRIPTS = Path(__file__).with_name("peers")
 LONGEST = 3600.0  # seconds for all trials of one package
+CASES = "cases.json"
 HIDDEN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")  # of the environment that the study runs in
 
 
@@ -31,11 +37,24 @@ class Answer:
     predicted: np.ndarray | None
 
 
+def kept(package: str) -> Path:
+    """The folder of the cache for what the package's script, as it is now, answers in the environment that it has now."""
+    parts = (SCRIPTS / f"{package}_peer.py", SCRIPTS / "peer.py", environments.REQUIREMENTS / f"{package}.txt")
+    content = b"".join(part.read_bytes() for part in parts if part.is_file()) + platform.python_version().encode()
+    return cache.folder() / "audit" / "answers" / f"{package}-{hashlib.sha256(content).hexdigest()[:16]}"
+
+
 def ask(package: str, python: Path, problems: Sequence[Path], folder: Path) -> str:
-    """Run the script on every problem; answers and cases lie in `folder` then. Returns why it ended early, or nothing."""
-    command = [python, SCRIPTS / f"{package}_peer.py", folder, *problems]
+    """Run the script on every problem that has no answer in `folder` yet; answers and cases lie there then.
+
+    Returns why it ended early, or nothing: the same call then goes on from there.
+    """
+    missing = [problem for problem in problems if not (folder / problem.name).is_file()]
+    if not missing and (folder / CASES).is_file():
+        return ""
+    command = [python, SCRIPTS / f"{package}_peer.py", folder, *missing]
     environment = {name: value for name, value in os.environ.items() if name not in HIDDEN} | {"PYTHONNOUSERSITE": "1"}
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         done = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, timeout=LONGEST, check=False
@@ -62,7 +81,7 @@ def answers(package: str, folder: Path, problem: Path, ended: str) -> list[Answe
 
 def cases(package: str, folder: Path, ended: str) -> list[dict[str, Any]]:
     """The package's minimal cases: package, version, claim, measured, verdict (confirmed, refuted, undecided)."""
-    path = folder / "cases.json"
+    path = folder / CASES
     if not path.is_file():
         return [{"package": package, "version": "", "claim": "", "measured": ended, "verdict": "undecided"}]
     return [{**case, "package": package} for case in json.loads(path.read_text())]

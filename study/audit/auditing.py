@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,11 +35,18 @@ def chosen(peers: str) -> list[str]:
     return [name for name in PEERS if name in names or not names]
 
 
+def forget(peers: Sequence[str]) -> None:
+    """What these packages have answered, so that they are asked again."""
+    for package in peers:
+        shutil.rmtree(answers.kept(package), ignore_errors=True)
+
+
 def run(experiment: Experiment, store: Store, peers: Sequence[str], workers: int, tell: Tell) -> list[Path]:
     """Ask every package about every trial that has a record, `workers` packages at a time; returns the files written.
 
-    audit.csv, defects.csv: see `tables`. predictions.npz: KEY/PACKAGE/K [n, T], the K-th method's answer in the order of
-    audit.csv, and KEY/exact. environments/PACKAGE.txt: what was installed. audit.pdf, .png, .svg: the figure.
+    What a package answered is kept in the cache and not asked again. audit.csv, defects.csv: see `tables`. predictions.npz:
+    KEY/PACKAGE/K [n, T], the K-th method's answer in the order of audit.csv, and KEY/exact. environments/PACKAGE.txt: what was
+    installed. audit.pdf, .png, .svg: the figure.
     """
     questions = _questions(experiment, store)
     interpreters = {}
@@ -50,23 +58,21 @@ def run(experiment: Experiment, store: Store, peers: Sequence[str], workers: int
     found: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         problems = exchange.write(questions, Path(folder) / "problems")
-        endings = _ask(interpreters, problems, Path(folder), workers, tell)
+        endings = _ask(interpreters, problems, workers, tell)
         for package in peers:
-            own, ended = Path(folder) / package, endings[package]
+            own, ended = answers.kept(package), endings[package]
             for question, problem in zip(questions, problems, strict=True):
                 asked += [(question, answer) for answer in answers.answers(package, own, problem, ended)]
             found += answers.cases(package, own, ended)
     return _write(store.folder / "audit", asked, tables.audit(asked, experiment.name), tables.defects(found), peers)
 
 
-def _ask(
-    interpreters: dict[str, Path], problems: Sequence[Path], folder: Path, workers: int, tell: Tell
-) -> dict[str, str]:
-    """Why each script ended early, empty where it did not; what it wrote lies in `folder`/PACKAGE."""
+def _ask(interpreters: dict[str, Path], problems: Sequence[Path], workers: int, tell: Tell) -> dict[str, str]:
+    """Why each script ended early, empty where it did not; what it wrote is `answers.kept`."""
 
     def ask(package: str) -> str:
         tell(f"{package}: {len(problems)} {'trial' if len(problems) == 1 else 'trials'}")
-        ended = answers.ask(package, interpreters[package], problems, folder / package)
+        ended = answers.ask(package, interpreters[package], problems, answers.kept(package))
         tell(f"{package}: {ended or 'done'}")
         return ended
 

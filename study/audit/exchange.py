@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,14 +49,21 @@ def question(trial: Trial, record: Record) -> Question:
 
 
 def write(questions: Sequence[Question], folder: Path) -> list[Path]:
-    """The problem of each as `folder`/KEY.npz."""
+    """The problem of each as `folder`/KEY-DIGEST.npz, DIGEST of its content: networks trained elsewhere may differ a little."""
     paths = []
     for asked in questions:
-        path = folder / f"{asked.trial.key}.npz"
+        path = folder / f"{asked.trial.key}-{_digest(asked.problem)}.npz"
         with files.replacing(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, **asked.problem)
         paths.append(path)
     return paths
+
+
+def _digest(problem: dict[str, Any]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(problem):
+        digest.update(name.encode() + np.asarray(problem[name]).tobytes())
+    return digest.hexdigest()[:12]
 
 
 def _problem(trial: Trial, record: Record, damping: float, top: float) -> dict[str, Any]:

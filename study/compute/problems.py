@@ -3,10 +3,11 @@
 import importlib
 import inspect
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch.nn.functional import one_hot
 
 from study import checks, data, factories, signatures
 from study.compute import perturbation
+from study.compute.bands import Band
 from study.compute.convolutional import Convolutional
 from study.compute.curvature import Spectrum
 from study.compute.linear import Linear
@@ -28,6 +30,7 @@ from study.trials import Trial
 
 LARGEST_PULL = 40_000_000  # numbers of all rows' gradients that are held for as long as a trial lasts
 ROW_NUMBERS = 4_000_000  # numbers of row gradients held at once
+T = TypeVar("T")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -77,12 +80,13 @@ class Problem:
 class Fitted:
     """A problem with its trained parameters θ* [P] and what every estimator needs there; all float64.
 
-    target: restricted to the chosen test points.
+    target: restricted to the chosen test points. many_dampings: whether the spec asks for a grid of them.
     """
 
     problem: Problem
     theta: Tensor
     target: Target
+    many_dampings: bool = False
 
     @property
     def forms(self) -> bool:
@@ -102,10 +106,19 @@ class Fitted:
 
     def spectrum(self, positions: Tensor, gauss_newton: bool = False, penalty: bool = True) -> Spectrum:
         """Eigendecomposition of one of the two on the parameters at `positions`: computed once, for every damping."""
-        key = (gauss_newton, penalty, bytes(positions.numpy()))
-        if key not in self._spectra:
-            self._spectra[key] = Spectrum.of(self.matrix(positions, gauss_newton, penalty))
-        return self._spectra[key]
+        key = ("spectrum", gauss_newton, penalty, bytes(positions.numpy()))
+        return self.once(key, lambda: Spectrum.of(self.matrix(positions, gauss_newton, penalty)))
+
+    def band(self, positions: Tensor, gauss_newton: bool = False, penalty: bool = True) -> Band:
+        """The same matrix in band form, likewise."""
+        key = ("band", gauss_newton, penalty, bytes(positions.numpy()))
+        return self.once(key, lambda: Band.of(self.matrix(positions, gauss_newton, penalty)))
+
+    def once(self, key: tuple[object, ...], compute: Callable[[], T]) -> T:
+        """What estimators of one network share whatever their damping: computed when the first asks for it."""
+        if key not in self._kept:
+            self._kept[key] = compute()
+        return cast(T, self._kept[key])
 
     def matrix(self, positions: Tensor, gauss_newton: bool = False, penalty: bool = True) -> Tensor:
         """One of the two on the parameters at `positions`, [p, p], less diag λ without penalty; no copy where it is whole."""
@@ -114,7 +127,7 @@ class Fitted:
         return matrix if penalty else matrix - self.problem.objective.decay[0, chosen].diag()
 
     @cached_property
-    def _spectra(self) -> dict[tuple[bool, bool, bytes], Spectrum]:
+    def _kept(self) -> dict[tuple[object, ...], object]:
         return {}
 
     @cached_property

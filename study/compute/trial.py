@@ -4,6 +4,7 @@ import hashlib
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -39,6 +40,7 @@ from study.records import Failure, Record
 from study.trials import NUMBERS_VERSION, Trial
 
 BASE_TOLERANCE = 1e-9
+MANY_DAMPINGS = 6  # from which one reduction of a large Hessian takes less time than so many factors
 # Building networks uses torch's global generator and default dtype: workers with several threads take turns.
 ONE_AT_A_TIME = threading.Lock()
 
@@ -138,7 +140,7 @@ def _prepare(trial: Trial, p: Problem, theta: Tensor, shared: dict[str, Fitted])
     )
     asked = (p.training_identity, intervention, settings.target, str(chosen.tolist()))
     target = target.rows(torch.as_tensor(chosen, device=theta.device))
-    fitted = shared.setdefault("\n".join(asked), Fitted(p, theta, target))
+    fitted = shared.setdefault("\n".join(asked), Fitted(p, theta, target, _asks_for_many_dampings(trial)))
     predictions = {e.name: _timed(fitted, e) for e in settings.estimators}
     ranking = predictions[settings.ranked_by].delta.cpu().numpy()
     near = neighbours.rankings(p, theta, chosen, settings.feature_layers)
@@ -147,6 +149,14 @@ def _prepare(trial: Trial, p: Problem, theta: Tensor, shared: dict[str, Fitted])
     together = groups.members(p, theta, removed, ranking)
     job = _job(fitted, torch.as_tensor(groups.retrained_without(p, together), device=theta.device))
     return Run(trial, p, fitted, base, chosen, predictions, near, removed, selected, together, job)
+
+
+def _asks_for_many_dampings(trial: Trial) -> bool:
+    """Whether the spec sweeps an estimator's damping, or lists MANY_DAMPINGS of one kind."""
+    if any(path.startswith("estimators.") and path.endswith(".damping") for path in trial.swept):
+        return True
+    listed = Counter(e.kind for e in trial.settings.estimators if getattr(e, "damping", 0.0))
+    return max(listed.values(), default=0) >= MANY_DAMPINGS
 
 
 def _job(fitted: Fitted, removed: Tensor) -> Job:

@@ -139,7 +139,9 @@ def _answer(path: Path, package: str, methods: Sequence[Method], problem: Proble
         row = {"method": method.name, "setting": method.setting, "seconds": time.process_time() - started}
         rows.append({**row, "warning": "; ".join(dict.fromkeys(said)), "error": error})
     report = np.array(json.dumps({"version": version(package), "methods": rows}))
-    np.savez(path, allow_pickle=False, report=report, **arrays)
+    with open(path.with_suffix(".part"), "wb") as file:
+        np.savez(file, allow_pickle=False, report=report, **arrays)
+    path.with_suffix(".part").replace(path)  # an answer is there whole or not at all
 
 
 def _of_shape(predicted: Tensor, shape: tuple[int, int]) -> np.ndarray:

@@ -4,6 +4,7 @@ Its Hessian is that of the loss given, here a mean, and `regularization` adds λ
 """
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,9 @@ def cg(problem: Problem) -> Tensor:
     return _influences(problem, CgInfluence, maxiter=STEPS)
 
 
-def block_cg(problem: Problem) -> Tensor:
-    return _influences(problem, CgInfluence, solve_simultaneously=True)
+def block_cg(problem: Problem, **iterations: int) -> Tensor:
+    """All test points in one block, by default of 50 iterations at most."""
+    return _influences(problem, CgInfluence, solve_simultaneously=True, **iterations)
 
 
 def lissa(problem: Problem) -> Tensor:
@@ -65,6 +67,7 @@ METHODS = (
     Method("direct", "", direct),
     Method("cg", "1,000 iterations at most", cg),
     Method("cg", "solve_simultaneously", block_cg),
+    Method("cg", "solve_simultaneously, 1,000 iterations at most", partial(block_cg, maxiter=STEPS)),
     Method("lissa", "1,000 steps, all rows", lissa),
     Method("nystroem", "rank 200 at most", nystroem),
 )

@@ -1,5 +1,7 @@
 """Predictions from a dense curvature matrix; exact and ggn differ only in the matrix."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -26,30 +28,79 @@ def predict(
     and the largest relative residual is recorded. A large matrix that is positive definite is factored instead of
     decomposed, and solved for the test points: no eigenvalues then, and an estimate of the condition number.
 
-    Eigenvectors serve every damping of a grid. A large matrix is factored anew for each, which is quicker for short grids: at
-    2,410 parameters the eigenvectors take as long as twenty factors, or as eight dampings with all that goes with them.
+    What costs P³ is done once for a whole grid of dampings. A small matrix is decomposed. A large one is factored anew for each,
+    unless the spec asks for many (`Fitted.many_dampings`): it is then reduced to a band (`Band`), whose factors take next to no
+    time, and `reduced` is 1 in the evidence. The reduction takes as long as about five factors. The spec alone decides, so that
+    no number depends on what was asked before.
     """
     positions = fitted.problem.network.positions(settings.parameters)
     penalty = getattr(settings, "penalty", True)
-    if len(positions) > FACTORED:
-        matrix, factor = _factored(fitted, positions, gauss_newton, settings.damping, penalty)
-        if factor is not None and _well_conditioned(factor):
-            return _by_factor(fitted, positions, settings.damping, matrix, factor, pull)
     matrix = fitted.matrix(positions, gauss_newton, penalty)
+    if len(positions) > FACTORED:
+        if settings.damping and fitted.many_dampings:
+            definite = _reduced(fitted, positions, gauss_newton, penalty, settings.damping)
+        else:
+            definite = _factored(fitted, positions, matrix, penalty, settings.damping)
+        if definite is not None and _well_conditioned(definite.pivots):
+            return _by_factor(fitted, positions, settings.damping, matrix, definite, pull)
     spectrum = fitted.spectrum(positions, gauss_newton, penalty)
     return _by_spectrum(fitted, positions, settings.damping, matrix, spectrum, fitted.pull if pull is None else pull)
 
 
+@dataclass(frozen=True)
+class _Definite:
+    """A positive definite M + δI: the `solution` (M + δI)⁻¹∇L_t [T, p] for the test points, how to `solve` for any rows [K, p],
+    the pivots of its factor [p], and how to learn its condition number.
+    """
+
+    solution: Tensor
+    solve: Callable[[Tensor], Tensor]
+    pivots: Tensor
+    condition: Callable[[], float]
+    reduced: bool
+
+
 def _factored(
-    fitted: Fitted, positions: Tensor, gauss_newton: bool, damping: float, penalty: bool
-) -> tuple[Tensor, Tensor | None]:
-    """M + δI and its Cholesky factor, None where it has none; H and its own factor are those that a trial shares."""
+    fitted: Fitted, positions: Tensor, matrix: Tensor, penalty: bool, damping: float
+) -> _Definite | None:
+    """By the Cholesky factor of M + δI, None where it has none; that of H itself is the one that a trial shares."""
+    if damping:
+        matrix = matrix.clone()
+        matrix.diagonal().add_(damping)
     if fitted.problem.network.is_linear and penalty and damping == 0 and len(positions) == len(fitted.theta):
-        return fitted.hessian, fitted.factor
-    matrix = fitted.matrix(positions, gauss_newton, penalty).clone()
-    matrix.diagonal().add_(damping)
+        factor = fitted.factor
+    else:
+        factor = _cholesky(matrix)
+    if factor is None:
+        return None
+    solve, condition = partial(_solved, factor), partial(_condition, matrix, factor)
+    return _Definite(solve(_gradients(fitted, positions)), solve, factor.diagonal().square(), condition, False)
+
+
+def _cholesky(matrix: Tensor) -> Tensor | None:
     factor, info = torch.linalg.cholesky_ex(matrix)
-    return matrix, factor if info == 0 else None
+    return factor if info == 0 else None
+
+
+def _reduced(fitted: Fitted, positions: Tensor, gauss_newton: bool, penalty: bool, damping: float) -> _Definite | None:
+    """By the factor of M's band plus δI, None where there is none; band and turned gradients serve all dampings."""
+    band = fitted.band(positions, gauss_newton, penalty)
+    factor = band.factor(damping)
+    if factor is None:
+        return None
+    key = ("turned", gauss_newton, penalty, bytes(positions.numpy()))
+    turned = fitted.once(key, lambda: band.turned(_gradients(fitted, positions)))
+    solve, condition = partial(band.solve, factor=factor), partial(band.condition, damping, factor)
+    return _Definite(band.solve_turned(turned, factor), solve, factor.pivots, condition, True)
+
+
+def _gradients(fitted: Fitted, positions: Tensor) -> Tensor:
+    """∇L_t [T, p] of the test points."""
+    return fitted.test_gradients[:, positions.to(fitted.theta.device)]
+
+
+def _solved(factor: Tensor, right: Tensor) -> Tensor:
+    return torch.cholesky_solve(right.T, factor).T
 
 
 def _by_spectrum(
@@ -87,12 +138,11 @@ def _distance(fitted: Fitted, positions: Tensor, spectrum: Spectrum, damping: fl
 
 
 def _by_factor(
-    fitted: Fitted, positions: Tensor, damping: float, matrix: Tensor, factor: Tensor, pull: Tensor | None
+    fitted: Fitted, positions: Tensor, damping: float, matrix: Tensor, definite: _Definite, pull: Tensor | None
 ) -> Prediction:
-    """matrix: M + δI with its Cholesky factor."""
+    """matrix: M, without the damping."""
+    right, solution = _gradients(fitted, positions), definite.solution
     positions = positions.to(fitted.theta.device)
-    right = fitted.test_gradients[:, positions]
-    solution = torch.cholesky_solve(right.T, factor).T
     if pull is None and fitted.holds_pull:
         pull = fitted.pull
     if pull is None:
@@ -102,25 +152,27 @@ def _by_factor(
     else:
         delta = -(pull[:, positions] @ solution.T)
     evidence = {
-        "condition_number": _condition(matrix, factor),
+        "condition_number": definite.condition(),
         "negative_after_damping": 0,
         "dropped_directions": 0,
         "damping": damping,
-        "residual": largest_ratio(solution @ matrix - right, right),
+        "residual": largest_ratio(solution @ matrix + damping * solution - right, right),
+        "reduced": int(definite.reduced),
         "parameters": len(positions),
     }
     if pull is None:
-        return Prediction(None, delta, {**evidence}, changes_of=partial(_changes_of, fitted, positions, factor))
-    return Prediction(partial(_changes, pull, positions, factor), delta, {**evidence})
+        changes_of = partial(_changes_of, fitted, positions, definite.solve)
+        return Prediction(None, delta, {**evidence}, changes_of=changes_of)
+    return Prediction(partial(_changes, pull, positions, definite.solve), delta, {**evidence})
 
 
-def _changes_of(fitted: Fitted, positions: Tensor, factor: Tensor, rows: Tensor) -> Tensor:
-    return _changes(fitted.pull_of(rows), positions, factor)
+def _changes_of(fitted: Fitted, positions: Tensor, solve: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    return _changes(fitted.pull_of(rows), positions, solve)
 
 
-def _changes(pull: Tensor, positions: Tensor, factor: Tensor) -> Tensor:
+def _changes(pull: Tensor, positions: Tensor, solve: Callable[[Tensor], Tensor]) -> Tensor:
     change = torch.zeros_like(pull)
-    change[:, positions] = -torch.cholesky_solve(pull[:, positions].T, factor).T
+    change[:, positions] = -solve(pull[:, positions])
     return change
 
 
@@ -131,7 +183,6 @@ def _condition(matrix: Tensor, factor: Tensor) -> float:
     return 1 / reciprocal if reciprocal else float("inf")
 
 
-def _well_conditioned(factor: Tensor) -> bool:
+def _well_conditioned(pivots: Tensor) -> bool:
     """No pivot so small that a direction would count as singular: the eigenvectors must then say which."""
-    pivots = factor.diagonal().square()
-    return bool(pivots.min() > len(pivots) * torch.finfo(factor.dtype).eps * pivots.max())
+    return bool(pivots.min() > len(pivots) * torch.finfo(pivots.dtype).eps * pivots.max())

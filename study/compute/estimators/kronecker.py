@@ -39,20 +39,26 @@ def _predict(fitted: Fitted, settings: Kfac | Ekfac, operator: Any) -> Predictio
     system, training = System.of(fitted, "gauss_newton", settings.parameters), fitted.problem.settings.training
     if not torch.isfinite(fitted.theta).all():
         return system.undefined(settings.damping)
-    module = fitted.problem.network.module(fitted.theta)
-    chosen = fitted.problem.network.chosen(settings.parameters)
     loss, scale, labels = _loss(fitted)
-    factors = operator(
-        module, loss, [parameter for name, parameter in module.named_parameters() if name in chosen],
-        [(fitted.problem.objective.x, labels)], fisher_type="type-2", separate_weight_and_bias=False,
-        check_deterministic=False,
-    )  # fmt: skip
+    undamped = settings.model_dump_json(exclude={"name", "damping"})
+    factors = fitted.once((undamped,), lambda: _factors(fitted, settings, operator, loss, labels))
     # torch's loss is `scale` times ours, and so is its curvature: the penalty has to be scaled alike
     damping = scale * (settings.damping + training.weight_decay)
     inverse = KFACInverseLinearOperator(factors, damping=damping, use_exact_damping=True)
     with torch.enable_grad():
         solution = scale * (inverse @ system.right.T).T
     return system.prediction(solution.detach(), settings.damping, {}, [])
+
+
+def _factors(fitted: Fitted, settings: Kfac | Ekfac, operator: Any, loss: nn.Module, labels: Tensor) -> Any:
+    """The Kronecker products, without damping: they serve every one."""
+    module = fitted.problem.network.module(fitted.theta)
+    chosen = fitted.problem.network.chosen(settings.parameters)
+    return operator(
+        module, loss, [parameter for name, parameter in module.named_parameters() if name in chosen],
+        [(fitted.problem.objective.x, labels)], fisher_type="type-2", separate_weight_and_bias=False,
+        check_deterministic=False,
+    )  # fmt: skip
 
 
 def _loss(fitted: Fitted) -> tuple[nn.Module, float, Tensor]:

@@ -22,12 +22,9 @@ def arnoldi(fitted: Fitted, settings: Arnoldi) -> Prediction:
     """
     system = System.of(fitted, settings.matrix, settings.parameters)
     size = len(system.positions)
-    start = system.generator(settings.seed).normal(size=size)
-    operator = LinearOperator((size, size), matvec=lambda v: _numpy_product(system, v), dtype=np.float64)
     if not torch.isfinite(fitted.theta).all():
         return system.undefined(settings.damping)
-    found = eigsh(operator, k=settings.rank, which="LM", v0=start)
-    values, vectors = (torch.as_tensor(part, device=system.right.device) for part in found)
+    values, vectors = fitted.once(_undamped(settings), lambda: _eigenpairs(system, settings))
     inside, damped = system.right @ vectors, values + settings.damping
     floor = size * torch.finfo(values.dtype).eps * damped.abs().max()
     dropped = damped.abs() <= floor  # numerically zero, as for `exact`: dividing by it would return rounding
@@ -53,9 +50,7 @@ def nystrom(fitted: Fitted, settings: Nystrom) -> Prediction:
     tr Ĥ/Σ|μ| (NaN where the matrix is too large to know). A negative part is kept, and flagged "indefinite".
     """
     system = System.of(fitted, settings.matrix, settings.parameters)
-    drawn = system.generator(settings.seed).normal(size=(len(system.positions), settings.rank))
-    directions = torch.as_tensor(np.linalg.qr(drawn)[0], device=system.right.device)
-    images = system.products(directions.T.contiguous()).T
+    directions, images = fitted.once(_undamped(settings), lambda: _random_images(system, settings))
     if not torch.isfinite(images).all():
         return system.undefined(settings.damping)
     values, vectors = torch.linalg.eigh((directions.T @ images + images.T @ directions) / 2)
@@ -72,6 +67,28 @@ def nystrom(fitted: Fitted, settings: Nystrom) -> Prediction:
     }
     indefinite = bool((core < 0).any())
     return system.prediction(solution, settings.damping, {**evidence}, ["indefinite"] * indefinite, seconds)
+
+
+def _undamped(settings: Arnoldi | Nystrom) -> tuple[object, ...]:
+    """All that tells one low-rank matrix from another: one serves every damping."""
+    return (settings.model_dump_json(exclude={"name", "damping"}),)
+
+
+def _eigenpairs(system: System, settings: Arnoldi) -> tuple[Tensor, Tensor]:
+    """The r eigenvalues of largest size [r], and eigenvectors [p, r]."""
+    size = len(system.positions)
+    start = system.generator(settings.seed).normal(size=size)
+    operator = LinearOperator((size, size), matvec=lambda v: _numpy_product(system, v), dtype=np.float64)
+    values, vectors = eigsh(operator, k=settings.rank, which="LM", v0=start)
+    device = system.right.device
+    return torch.as_tensor(values, device=device), torch.as_tensor(vectors, device=device)
+
+
+def _random_images(system: System, settings: Nystrom) -> tuple[Tensor, Tensor]:
+    """Random orthonormal Ω [p, r], and HΩ [p, r]."""
+    drawn = system.generator(settings.seed).normal(size=(len(system.positions), settings.rank))
+    directions = torch.as_tensor(np.linalg.qr(drawn)[0], device=system.right.device)
+    return directions, system.products(directions.T.contiguous()).T
 
 
 def _numpy_product(system: System, vector: np.ndarray) -> np.ndarray:

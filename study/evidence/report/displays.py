@@ -30,6 +30,7 @@ EVIDENCE = {
     "condition_number": "largest by smallest size of the eigenvalues used",
     "iterations": "most iterations of any solve",
     "negative_curvature_met": "most solves that met negative curvature",
+    "reduced": "1 where the matrix was reduced to a band once, which each damping factors anew",
     "formed": "1 where the matrix was formed because that is cheaper than its products",
     "block": "test points whose solves shared one Krylov space; 1 where each was solved alone",
     "distance_to_stationary": "largest distance of the changes from those after one more Newton step, relative to these",
