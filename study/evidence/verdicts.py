@@ -8,7 +8,9 @@
     NAME                    else the largest gap between the protocol and the estimator, in root mean square over the effect:
                             linearisation, damping, solver, non-convergence, proximity, warm/cold, ... (`gap_names`)
     mixed                   where the largest is less than half of the sum of them all
-    unfaithful (no path)    where no path of the spec leads from the protocol to the estimator, or no gap of it is known
+    undecided (no interval) where no path of the spec leads from the protocol to the estimator, or no gap of it is known, and the
+                            correlation has no interval
+    unfaithful (no path)    the same, and it has one
 
 A number that is not known never makes a rule apply: without an interval nothing is faithful, without a reliability no truth is
 noisy.
@@ -16,6 +18,7 @@ noisy.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -24,7 +27,7 @@ FAITHFUL = 0.9  # least lower end of the correlation
 SLOPES = (0.5, 2.0)
 HALF = 0.5  # of the sum of all gaps
 UNDEFINED, COLLAPSED, NOISY, FAITHFULLY = "undefined", "collapsed", "noisy truth", "faithful"
-MIXED, NO_PATH = "mixed", "unfaithful (no path)"
+MIXED, NO_PATH, UNDECIDED = "mixed", "unfaithful (no path)", "undecided (no interval)"
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,9 @@ def faithful(numbers: Numbers) -> bool:
 
 def largest_gap(numbers: Numbers) -> str:
     name, share = dominant(numbers.gaps)
-    return name if share >= HALF else MIXED if name else NO_PATH
+    if not name:
+        return UNDECIDED if math.isnan(numbers.correlation_low) else NO_PATH
+    return name if share >= HALF else MIXED
 
 
 def dominant(gaps: Mapping[str, float]) -> tuple[str, float]:
