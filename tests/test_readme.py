@@ -169,6 +169,9 @@ TABLES = (
     }, {f"depth {depth}": {"model.depth": depth} for depth in (1, 3, 5)}),
     Table("test_quantiles", "", {"as published": {"protocol": "warm"}, "certified": {"protocol": "certified"}},
           {f"depth {depth}": {"model.depth": depth} for depth in (1, 3, 5)}),
+    Table("training_time", "", {"further training": {"protocol": "warm"}, "from scratch": {"protocol": "cold"},
+                                "certified": {"protocol": "certified"}},
+          {f"{steps} steps": {"training.steps": steps} for steps in (500, 2000, 8000, 20000, 60000)}),
     Table("horizon", "", {
         f"depth {depth}, after {steps} steps": {"model.depth": depth, "training.steps": steps}
         for depth in (1, 3) for steps in (2000, 60000)
