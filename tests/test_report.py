@@ -195,11 +195,14 @@ def test_the_index_names_every_experiment(made, tmp_path):
     tables, path = made
     results = path.parent.parent
     empty = spoken.experiment(tmp_path, spoken.SPEC.replace("spoken_depth", "never_ran"))
-    found = [(tables.experiment, Store(results, "spoken_depth")), (empty, Store(results, "never_ran"))]
+    wider = spoken.experiment(tmp_path, spoken.SPEC.replace("[sweep]", '[sweep]\n"model.width" = [3, 4]'))
+    store = Store(results, "spoken_depth")
+    found = [(tables.experiment, store), (empty, Store(results, "never_ran")), (wider, store)]
     page = Page(report.write_index(results, found).read_text())
     assert page.wrong == []
     assert "spoken_depth/report.html" in page.loads
-    assert "2 experiments" in page.text
+    assert "3 experiments" in page.text
+    assert page.text.count("Its tables are those of another spec.") == 1
     assert "There are no tables yet." in page.text
     assert answers.sentences(tables.experiment, tables.cells.to_dict("records"))[0] in page.text
 

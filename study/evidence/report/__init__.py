@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from study.evidence import files, wording
+from study.evidence.paths import cell_paths
 from study.evidence.report import (
     answers,
     audits,
@@ -147,15 +148,23 @@ def _entry(experiment: Experiment, store: Store) -> dict[str, Any]:
     rows = cell_rows.read(folder / "cells.csv")
     wanted = {trial.key for trial in experiment.trials}
     done = len(wanted & answers.tabled(store))
-    answer = answers.sentences(experiment, rows, done) if rows else ["There are no tables yet."]
     return {
         "name": experiment.name,
         "question": experiment.question,
-        "answer": answer,
+        "answer": _answer(experiment, rows, done),
         "unfinished": done < len(wanted),
         "page": f"{store.folder.name}/{PAGE}" if (store.folder / PAGE).is_file() else None,
         "status": f"{done:,} of {len(wanted):,} trials. Primary metric, named beforehand: {experiment.primary}.",
     }
+
+
+def _answer(experiment: Experiment, rows: list[dict[str, Any]], done: int) -> list[str]:
+    """Or why there is none: the spec may have been changed since the tables were written."""
+    if not rows:
+        return ["There are no tables yet."]
+    if not done or not set(cell_paths(experiment.swept_paths)) <= set(rows[0]):
+        return ["Its tables are those of another spec."]
+    return answers.sentences(experiment, rows, done)
 
 
 def _counted_sizes(sizes: dict[str, int]) -> str:
