@@ -144,14 +144,50 @@ def _norm(model: Model, channels: int) -> nn.Module:
 KINDS: dict[str, Callable[[Model, Shape, int], Layers]] = {"koh_cnn": _koh_cnn, "lenet": _lenet, "resnet": _resnet}
 
 
+def chain(module: nn.Sequential, shape: Shape) -> str | None:
+    """The layers as types of the fused kernel, from images of a shape up; None where one has no such type, as in a resnet."""
+    channels, height, width = shape
+    layers = []
+    for layer in module:
+        if isinstance(layer, nn.Linear):  # of a whole image, or of one pixel
+            if height != width:
+                return None
+            layers.append(f"Conv<{channels},{layer.out_features},{height},1,{height},{width}>")
+            channels, height, width = layer.out_features, 1, 1
+        elif isinstance(layer, nn.Conv2d) and layer.bias is not None:
+            margin, size, stride = (int(pair[0]) for pair in (layer.padding, layer.kernel_size, layer.stride))
+            if margin:
+                layers.append(f"Margin<{channels},{height},{width},{margin}>")
+            height, width = height + 2 * margin, width + 2 * margin
+            layers.append(f"Conv<{channels},{layer.out_channels},{size},{stride},{height},{width}>")
+            channels, height, width = layer.out_channels, (height - size) // stride + 1, (width - size) // stride + 1
+        elif isinstance(layer, nn.Tanh | nn.ReLU):
+            layers.append(f"Activation<{channels * height * width}>")
+        elif isinstance(layer, nn.AvgPool2d):
+            layers.append(f"Mean<{channels},{height},{width},2,2>")
+            height, width = height // 2, width // 2
+        elif isinstance(layer, Mean):
+            layers.append(f"Mean<{channels},{height},{width},{height},{width}>")
+            height, width = 1, 1
+        elif not isinstance(layer, Images | nn.Flatten):
+            return None
+    return ",".join(layers)
+
+
 class Convolutional(ModuleNetwork):
     """Outputs of a stack by grouped convolutions; everything else as of any module.
 
-    numbers: of one row in all layers of one network.
+    numbers: of one row in all layers of one network. chain: what the fused kernel of its gradients is compiled from, if there
+    is one.
     """
+
+    networks_together = TOGETHER
 
     def __init__(self, model: Model, shape: Shape, outputs: int):
         super().__init__(lambda: build(model, shape, outputs))
+        self.shape, self.classes, self.activation = shape, outputs, model.activation
+        assert isinstance(self._module, nn.Sequential)
+        self.chain = chain(self._module, shape)
         self.numbers = 0
         self._stacked(self.initial(0)[None], torch.zeros(1, shape[0] * shape[1] * shape[2], dtype=torch.float64))
 
