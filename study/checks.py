@@ -13,7 +13,7 @@ from study.specs.schema import CERTIFYING
 
 LARGE_TABLE = 4_000_000  # numbers of training rows, from where a linear model goes through them piece by piece
 LARGEST_HESSIAN = 8_000  # parameters up to which a Hessian is formed: half a gigabyte
-DENSE_WORK = 3e10  # P²n from which a Hessian for every network of a stack takes minutes
+DENSE_WORK = 1e10  # P²n from which a Hessian for every network of a stack takes minutes
 DENSE_ESTIMATORS = ("exact", "ggn", "newton_step", "perturb_input")
 SHARING = ("exact", "stationary", "proximal")  # what a factor that all networks share serves as well
 DENSE_PROTOCOLS = (*CERTIFYING, "linearised_pbrf")

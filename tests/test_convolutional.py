@@ -251,7 +251,7 @@ def test_a_certified_trial_without_any_hessian(tmp_path, monkeypatch):
     changes = {
         "data.name": "mnist", "data.standardize": False, "model.kind": "koh_cnn", "points.train": "random",
         "points.train_count": 3, "points.test": "median_loss", "training.optimizer": "lbfgs", "training.steps": 100,
-        "training.weight_decay": 0.05, "training.polish": True,
+        "training.weight_decay": 0.5, "training.polish": True,
     }  # fmt: skip
     [record] = run_unit(cases.trials(tmp_path, changes))
     assert isinstance(record, Record), record

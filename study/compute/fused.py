@@ -74,7 +74,9 @@ def row_gradients(network: Network, theta: Tensor, x: Tensor, pull: Tensor) -> T
 
     v_i is the slope ∂/∂f of ½(f − y)² at the target y = f(x_i) − v_i; every row is a network of its own.
     """
-    library = _of_convolution(network, "regression", theta) if isinstance(network, Convolutional) else None
+    if not isinstance(network, Convolutional):
+        return None
+    library = _of_convolution(network, "regression", theta)
     if library is None:
         return None
     targets, same = _outputs(library, network.classes, x, theta[None])[0] - pull, theta.expand(len(x), -1)

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from study.checks import DENSE_WORK
 from study.compute import newton, quasi_newton
-from study.compute.curvature import RELATIVE_FLOOR
 from study.compute.objective import Objective
 from study.compute.quasi_newton import Minimised
 
@@ -90,8 +89,8 @@ _known: dict[
 @torch.no_grad()
 def factor(objective: Objective, theta: Tensor, weights: Tensor, refined: bool = True) -> Factor:
     """Of ∇²J_w at one network theta [1, P], weights [1, n]: the Hessian's own Cholesky factor where it is formed cheaply and
-    positive definite; elsewhere that of the Gauss-Newton matrix, refined by the outlying eigenpairs of the whitened Hessian that
-    REFINED steps of Lanczos find, unless not `refined`.
+    positive definite; elsewhere that of the Hessian and a multiple of the identity, or of the Gauss-Newton matrix, refined by
+    the outlying eigenpairs of the whitened Hessian that REFINED steps of Lanczos find, unless not `refined`.
     """
     name = _name(objective, theta, weights, refined)
     if name not in _known:
@@ -109,24 +108,31 @@ def _name(objective: Objective, theta: Tensor, weights: Tensor, refined: bool) -
 def _factor(objective: Objective, theta: Tensor, weights: Tensor, refined: bool) -> Factor:
     network, none = objective.network, theta.new_empty(0, theta.shape[1])
     if network.forms(objective.rows) and network.forms_cheaply:
-        lower, info = torch.linalg.cholesky_ex(objective.hessian(theta, weights)[0])
-        if info == 0:
-            return Factor(lower, none, none[:, 0])
-        matrix = objective.hessian(theta, weights.clamp(min=0), gauss_newton=True)[0]
+        matrix, whole = objective.hessian(theta, weights)[0], True
     else:
-        matrix = objective.gauss_newton(theta[0], weights[0].clamp(min=0))
-    lower, info = torch.linalg.cholesky_ex(matrix)
-    if info != 0:  # without a penalty
-        matrix.diagonal().add_(RELATIVE_FLOOR * matrix.diagonal().max())
-        lower = torch.linalg.cholesky_ex(matrix)[0]
+        matrix, whole = objective.gauss_newton(theta[0], weights[0].clamp(min=0)), False
+    lower, shift = _shifted_root(matrix)
     plain = Factor(lower, none, none[:, 0])
-    if not refined:
+    if not refined or (whole and shift == 0):
         return plain
     run = lanczos(whitened(objective, theta, weights, plain), theta, REFINED)
     values, vectors = run.pairs()
     outlying = ((values - 1).abs() > OUTLYING) & (run.errors() < 0.5 * (values - 1).abs())
     downhill = plain.back(vectors[:1])[0] if values[0] <= 0 else None
     return Factor(lower, vectors[outlying], values[outlying].abs().clamp(min=1e-3).sqrt(), downhill)
+
+
+def _shifted_root(matrix: Tensor) -> tuple[Tensor, float]:
+    """The Cholesky factor of A + τI, A symmetric [P, P], for the first τ of 0, 1e-8, 1e-7, … times A's largest entry that has
+    one (Nocedal & Wright 2006, algorithm 3.3); NaN where none is.
+    """
+    largest, shift = matrix.diagonal().abs().max().item(), 0.0
+    for power in range(-9, 3):
+        lower, info = torch.linalg.cholesky_ex(matrix + shift * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device))
+        if info == 0:
+            return lower, shift
+        shift = largest * 10.0 ** (power + 1)
+    return torch.full_like(matrix, torch.nan), shift
 
 
 def products(objective: Objective, theta: Tensor, weights: Tensor) -> Products:
