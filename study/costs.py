@@ -87,9 +87,10 @@ def seconds(settings: Settings, sizes: Sizes) -> float:
     hessian = HESSIAN_RATE * parameters**2 * sizes.rows + FACTOR_RATE * parameters**3
     stack, total = sizes.removals + 1, base_seconds(settings, sizes) + 0.05
     each, polished = hessian, 20 * hessian
-    if shares_factor(settings, sizes):
+    if parameters**2 * sizes.rows > DENSE_WORK:
         gradient = _step(settings.model_copy(update={"training": SHARED}), sizes)
-        each, polished, hessian = SHARED_PASSES * gradient, SHARED_POLISH * gradient + 3 * hessian, 3 * hessian
+        hessian = _shared_hessian(settings, sizes, gradient)
+        each, polished = SHARED_PASSES * gradient, SHARED_POLISH * gradient + 2 * hessian
     if training.polish:
         total += polished
     for protocol in settings.protocols:
@@ -103,11 +104,13 @@ def seconds(settings: Settings, sizes: Sizes) -> float:
     return total + sum(_estimate(estimator, settings, sizes, hessian) for estimator in settings.estimators)
 
 
-def shares_factor(settings: Settings, sizes: Sizes) -> bool:
-    """Whether a trial's networks share one factor of curvature instead of a Hessian each."""
+def _shared_hessian(settings: Settings, sizes: Sizes, gradient: float) -> float:
+    """The one Hessian that a trial's networks share, by differences of gradients for a convolutional one, and its factors."""
     parameters = sizes.parameters(settings)
-    large = settings.model.is_convolutional or parameters**2 * sizes.rows > DENSE_WORK
-    return large and parameters <= LARGEST_HESSIAN
+    if parameters > LARGEST_HESSIAN:
+        return 0.0  # there is none
+    formed = parameters / 4 * gradient if settings.model.is_convolutional else LINEAR_HESSIAN * parameters**2 * sizes.rows
+    return formed + FACTOR_RATE * parameters**3
 
 
 def _linear(settings: Settings, sizes: Sizes) -> float:

@@ -118,6 +118,17 @@ def test_the_kernel_is_the_network(monkeypatch, keys, shape, own):
         torch.testing.assert_close(one, expected, rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not fused.compiler(), reason="no C++ compiler")
+def test_the_hessian_by_differences_is_that_of_products():
+    objective, theta, weights = problem({"kind": "koh_cnn"}, (1, 21, 21), networks=1, rows=5)
+    matrix = fused.difference_hessian(objective.network, "classification", objective.x, objective.y, weights[0], theta[0])
+    assert torch.equal(matrix, matrix.mT)
+    directions = torch.randn(1, 4, theta.shape[1], dtype=theta.dtype, generator=torch.Generator().manual_seed(2))
+    expected = objective.hessian_products(theta, weights)(directions)[0] - objective.decay * directions[0]
+    torch.testing.assert_close(directions[0] @ matrix, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_only_plain_chains_are_compiled():
     assert network(RESNET, (1, 8, 8)).chain is None
     assert network({"kind": "lenet"}, (1, 20, 28)).chain is None  # not square

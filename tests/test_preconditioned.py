@@ -141,6 +141,13 @@ def test_streamed_gauss_newton_is_the_matrix(monkeypatch):
     torch.testing.assert_close(case.objective.gauss_newton(case.theta[0], case.weights[0]), expected)
 
 
+def test_a_hessian_of_many_inputs_goes_feature_by_feature(monkeypatch):
+    case = cases.stack(networks=2, depth=2)
+    expected = case.objective._hessian_by_layers(case.theta, case.weights, False)
+    monkeypatch.setattr("study.compute.mlp.PRODUCTS", 0)
+    torch.testing.assert_close(case.objective._hessian_by_layers(case.theta, case.weights, False), expected)
+
+
 def test_differences_of_gradients_are_products():
     case = cases.stack(networks=3, depth=2)
     directions = torch.randn(case.theta.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))

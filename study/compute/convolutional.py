@@ -144,41 +144,44 @@ def _norm(model: Model, channels: int) -> nn.Module:
 KINDS: dict[str, Callable[[Model, Shape, int], Layers]] = {"koh_cnn": _koh_cnn, "lenet": _lenet, "resnet": _resnet}
 
 
-def chain(module: nn.Sequential, shape: Shape) -> str | None:
-    """The layers as types of the fused kernel, from images of a shape up; None where one has no such type, as in a resnet."""
-    channels, height, width = shape
-    layers = []
+def chain(module: nn.Sequential, shape: Shape) -> list[tuple[nn.Module, list[str]]] | None:
+    """Every layer, from images of a shape up, as types of the fused kernel (fused_convolution.cpp), none for what only reshapes;
+    None where there is no such type, as in a resnet.
+    """
+    found = []
     for layer in module:
-        if isinstance(layer, nn.Linear):  # of a whole image, or of one pixel
-            if height != width:
-                return None
-            layers.append(f"Conv<{channels},{layer.out_features},{height},1,{height},{width}>")
-            channels, height, width = layer.out_features, 1, 1
-        elif isinstance(layer, nn.Conv2d) and layer.bias is not None:
-            margin, size, stride = (int(pair[0]) for pair in (layer.padding, layer.kernel_size, layer.stride))
-            if margin:
-                layers.append(f"Margin<{channels},{height},{width},{margin}>")
-            height, width = height + 2 * margin, width + 2 * margin
-            layers.append(f"Conv<{channels},{layer.out_channels},{size},{stride},{height},{width}>")
-            channels, height, width = layer.out_channels, (height - size) // stride + 1, (width - size) // stride + 1
-        elif isinstance(layer, nn.Tanh | nn.ReLU):
-            layers.append(f"Activation<{channels * height * width}>")
-        elif isinstance(layer, nn.AvgPool2d):
-            layers.append(f"Mean<{channels},{height},{width},2,2>")
-            height, width = height // 2, width // 2
-        elif isinstance(layer, Mean):
-            layers.append(f"Mean<{channels},{height},{width},{height},{width}>")
-            height, width = 1, 1
-        elif not isinstance(layer, Images | nn.Flatten):
+        types, shape = _types(layer, *shape)
+        if types is None:
             return None
-    return ",".join(layers)
+        found.append((layer, types))
+    return found
+
+
+def _types(layer: nn.Module, channels: int, height: int, width: int) -> tuple[list[str] | None, Shape]:
+    """Of one layer on images of a shape, and the shape of what it makes of them."""
+    size = f"{channels},{height},{width}"
+    if isinstance(layer, nn.Linear) and height == width:  # of a whole image, or of one pixel
+        return [f"Conv<{channels},{layer.out_features},{height},1,{height},{width}>"], (layer.out_features, 1, 1)
+    if isinstance(layer, nn.Conv2d) and layer.bias is not None:
+        margin, side, stride = (int(pair[0]) for pair in (layer.padding, layer.kernel_size, layer.stride))
+        height, width = height + 2 * margin, width + 2 * margin
+        own = f"Conv<{channels},{layer.out_channels},{side},{stride},{height},{width}>"
+        after = (layer.out_channels, (height - side) // stride + 1, (width - side) // stride + 1)
+        return [f"Margin<{size},{margin}>"] * bool(margin) + [own], after
+    if isinstance(layer, nn.Tanh | nn.ReLU):
+        return [f"Activation<{channels * height * width}>"], (channels, height, width)
+    if isinstance(layer, nn.AvgPool2d):
+        return [f"Mean<{size},2,2>"], (channels, height // 2, width // 2)
+    if isinstance(layer, Mean):
+        return [f"Mean<{size},{height},{width}>"], (channels, 1, 1)
+    return ([] if isinstance(layer, Images | nn.Flatten) else None), (channels, height, width)
 
 
 class Convolutional(ModuleNetwork):
     """Outputs of a stack by grouped convolutions; everything else as of any module.
 
-    numbers: of one row in all layers of one network. chain: what the fused kernel of its gradients is compiled from, if there
-    is one.
+    numbers: of one row in all layers of one network. chain: the layers that the fused kernel of its gradients is compiled
+    from, if there is one.
     """
 
     networks_together = TOGETHER

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from study import cache
 from study.compute.convolutional import Convolutional
@@ -41,6 +41,8 @@ BASE_FLAGS = [
 # the vector functions of the C library, where it has them, are several times faster; tried first
 VECTOR_FLAGS = ["-mprefer-vector-width=512", "-DVECTOR_MATH"]
 
+STEP = 1e-6  # of a parameter
+MOVED = 64  # parameters moved in one call
 Gradient = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 Hessian = Callable[[Tensor, Tensor, Tensor, Tensor, bool], Tensor]
 
@@ -108,10 +110,18 @@ def _kernel(source: Path, network: Network, task: str, theta: Tensor) -> ctypes.
 def _of_convolution(network: Convolutional, task: str, theta: Tensor) -> ctypes.CDLL | None:
     if theta.device.type != "cpu" or network.chain is None:
         return None
+    channels, height, width = network.shape
+    return _of_layers(network, network.chain, channels, channels * height * width, task, theta)
+
+
+def _of_layers(
+    network: Convolutional, chain: Sequence[tuple[object, list[str]]], channels: int, inputs: int, task: str, theta: Tensor
+) -> ctypes.CDLL | None:
+    """Of a network's last layers `chain`, for rows of so many numbers; channels: 1 where they stand by pixel already."""
     sizes = {
-        "CHAIN": network.chain,
-        "CHANNELS": network.shape[0],
-        "INPUTS": network.shape[0] * network.shape[1] * network.shape[2],
+        "CHAIN": ",".join(type for _, types in chain for type in types),
+        "CHANNELS": channels,
+        "INPUTS": inputs,
         "WIDTH": 1,
         "DEPTH": 0,
         "OUTPUTS": network.classes,
@@ -120,6 +130,43 @@ def _of_convolution(network: Convolutional, task: str, theta: Tensor) -> ctypes.
         "BIAS": 1,
     }
     return _library(CONVOLUTION, tuple(sizes.items()), theta.dtype)
+
+
+@torch.no_grad()
+def difference_hessian(network: Network, task: str, x: Tensor, y: Tensor, weights: Tensor, theta: Tensor) -> Tensor | None:
+    """∂²(data loss) [P, P] of one convolutional network theta [P], weights [n], by forward differences of its gradients: to about
+    STEP; None without a kernel.
+
+    What lies below a layer stays as it is when a parameter of the layer moves, so that only the layers from it up are computed,
+    and of a symmetric matrix only what stands beside their parameters: for `koh_cnn` a quarter of a gradient a parameter.
+    """
+    if not isinstance(network, Convolutional) or _of_convolution(network, task, theta) is None:
+        return None
+    matrix, start, h = theta.new_zeros(len(theta), len(theta)), 0, x
+    assert network.chain is not None
+    for place, (layer, own) in enumerate(zip(network.chain, network.module(theta).children(), strict=True)):
+        count = sum(p.numel() for p in layer[0].parameters())
+        if count:
+            by_pixel = (h.permute(0, 2, 3, 1) if h.dim() == 4 else h).flatten(1)
+            library = _of_layers(network, network.chain[place:], 1, by_pixel.shape[1], task, theta)
+            if library is None:
+                return None
+            rows = _moved(library, by_pixel, y, weights, theta[start:], count)
+            matrix[start : start + count, start:], matrix[start:, start : start + count] = rows, rows.mT
+            start += count
+        if not isinstance(own, nn.Flatten):  # the kernel's next layer takes the image as it stands
+            h = own(h.flatten(1) if isinstance(own, nn.Linear) else h)
+    return (matrix + matrix.mT) / 2
+
+
+def _moved(library: ctypes.CDLL, x: Tensor, y: Tensor, weights: Tensor, theta: Tensor, count: int) -> Tensor:
+    """Differences of the gradient [count, p] as each of the first parameters of theta [p] moves."""
+    found, base = [], _gradient(library, x, y, weights[None], theta[None])[1]
+    for some in torch.arange(count).split(MOVED):
+        moved = theta.repeat(len(some), 1)
+        moved[torch.arange(len(some)), some] += STEP
+        found.append((_gradient(library, x, y, weights.expand(len(some), -1), moved)[1] - base) / STEP)
+    return torch.cat(found)
 
 
 def available(network: Network, task: str, dtype: torch.dtype, device: str) -> bool:

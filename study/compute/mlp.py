@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from study.compute.linear import Linear
 from study.compute.networks import Network, Products
 
 
@@ -18,7 +19,7 @@ class Softplus(nn.Module):
         return torch.logaddexp(z, torch.zeros_like(z))
 
 
-PRODUCTS = 50_000_000  # of inputs, in pairs, that are held at once: images have 300,000 of them a row
+PRODUCTS = 50_000_000  # of inputs, in pairs, over all rows that are held at once: images have 300,000 of them a row
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "selu": nn.SELU, "gelu": nn.GELU, "softplus": Softplus}
 
 
@@ -232,25 +233,19 @@ def _diagonal_block(within: Tensor, inputs: Tensor) -> Tensor:
     """Σ_i C_i ⊗ h_i h_iᵀ as [B, o·i, o·i] in the order of [W | b]: both factors are symmetric, half of each is enough."""
     outputs, width = within.shape[2], inputs.shape[2]
     halves = [torch.triu_indices(size, size, device=within.device) for size in (outputs, width)]
-    own = within[..., halves[0][0], halves[0][1]]
-    step = max(1, PRODUCTS // (len(inputs) * halves[1].shape[1]))
-    parts = zip(own.split(step, dim=1), inputs.split(step, dim=1), strict=True)
-    half = _weighted_products(*next(parts))
-    for part in parts:
-        half += _weighted_products(*part)
-    whole = half[:, _unfolded(halves[0])][..., _unfolded(halves[1])]  # [B, o, o, i, i]
-    return whole.transpose(2, 3).reshape(len(within), outputs * width, outputs * width)
-
-
-def _weighted_products(own: Tensor, inputs: Tensor) -> Tensor:
-    """Σ_i c_i h_ia h_ib for a ≤ b, [B, k, i(i + 1)/2], for the rows c_i of `own` [B, n, k]."""
-    width = inputs.shape[2]
-    products = inputs.new_empty(*inputs.shape[:2], width * (width + 1) // 2)
+    if inputs.shape[1] * halves[1].shape[1] > PRODUCTS:
+        found = inputs.new_empty(len(inputs), outputs * width, outputs * width)
+        for matrix, own, curvature in zip(found, inputs, within, strict=True):
+            Linear(width, outputs, intercept=False).fill(matrix, own, curvature)
+        return found
+    products = inputs.new_empty(*inputs.shape[:2], halves[1].shape[1])
     start = 0
     for k in range(width):
         torch.mul(inputs[..., k : k + 1], inputs[..., k:], out=products[..., start : start + width - k])
         start += width - k
-    return own.mT @ products
+    half = within[..., halves[0][0], halves[0][1]].mT @ products
+    whole = half[:, _unfolded(halves[0])][..., _unfolded(halves[1])]  # [B, o, o, i, i]
+    return whole.transpose(2, 3).reshape(len(within), outputs * width, outputs * width)
 
 
 def _unfolded(half: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from scipy.sparse.linalg import LinearOperator, lobpcg
 from torch import Tensor
 
 from study.checks import DENSE_WORK
-from study.compute import newton, quasi_newton
+from study.compute import fused, newton, quasi_newton
 from study.compute.objective import Objective
 from study.compute.quasi_newton import Minimised
 
@@ -27,8 +27,9 @@ KNOWN = 0.3  # of the lowest Ritz value, that its bound reaches
 FAILURE = 1e-4  # probability, network by network, that a bound on an eigenvalue does not hold
 APPROACH, APPROACH_STEPS = 1e-4, 500  # gradient norm at which, or steps after which, a factor takes over
 ROUND, ROUNDS = 60, 12  # quasi-Newton steps with one factor, and factors, on the way to a network's minimum
+NEARBY = 10  # quasi-Newton steps from where a factor was computed that it serves as if computed at their end
 PATIENT_STEPS = 200  # quasi-Newton steps from the null
-FURTHER = 0.1  # of the tolerance, where the quasi-Newton steps end
+FURTHER = 0.01  # of the tolerance, where the quasi-Newton steps end
 Products = Callable[[Tensor, Tensor], Tensor]  # of directions [k, P], each for one of the networks [k]
 
 
@@ -47,13 +48,15 @@ class Factor:
     """C [P, P] with CCᵀ ≈ ∇²J: C = L(I + U diag(r − 1)Uᵀ), L the Cholesky factor `lower` of a positive definite matrix near it.
 
     vectors: U [m, P], orthonormal rows, outlying eigenvectors of L⁻¹∇²J L⁻ᵀ; roots: r [m], of their values' sizes. downhill: the
-    direction [P] of the lowest curvature vᵀ∇²Jv / vᵀLLᵀv that Lanczos found, where it is not positive, else None.
+    direction [P] of the lowest curvature vᵀ∇²Jv / vᵀLLᵀv that Lanczos found, where it is not positive, else None. own: whether
+    LLᵀ is the Hessian itself.
     """
 
     lower: Tensor
     vectors: Tensor
     roots: Tensor
     downhill: Tensor | None = None
+    own: bool = False
 
     def whitened(self, right: Tensor) -> Tensor:
         """C⁻¹v for the rows v of `right` [k, P]."""
@@ -88,16 +91,21 @@ _known: dict[
 
 @torch.no_grad()
 def factor(objective: Objective, theta: Tensor, weights: Tensor, refined: bool = True) -> Factor:
-    """Of ∇²J_w at one network theta [1, P], weights [1, n]: the Hessian's own Cholesky factor where it is formed cheaply and
-    positive definite; elsewhere that of the Hessian and a multiple of the identity, or of the Gauss-Newton matrix, refined by
-    the outlying eigenpairs of the whitened Hessian that REFINED steps of Lanczos find, unless not `refined`.
+    """Of ∇²J_w at one network theta [1, P], weights [1, n]: the Hessian's own Cholesky factor where it is positive definite and
+    formed cheaply, or by differences (`fused.difference_hessian`); elsewhere that of the Hessian and a multiple of the identity,
+    or of the Gauss-Newton matrix, refined by the outlying eigenpairs of the whitened Hessian that REFINED steps of Lanczos find,
+    unless not `refined`.
     """
     name = _name(objective, theta, weights, refined)
     if name not in _known:
-        while len(_known) > 1:
-            del _known[next(iter(_known))]
-        _known[name] = _factor(objective, theta, weights, refined)
+        _remember(name, _factor(objective, theta, weights, refined))
     return _known[name]
+
+
+def _remember(name: str, found: Factor) -> None:
+    while len(_known) > 1:
+        del _known[next(iter(_known))]
+    _known[name] = found
 
 
 def _name(objective: Objective, theta: Tensor, weights: Tensor, refined: bool) -> str:
@@ -110,10 +118,16 @@ def _factor(objective: Objective, theta: Tensor, weights: Tensor, refined: bool)
     if network.forms(objective.rows) and network.forms_cheaply:
         matrix, whole = objective.hessian(theta, weights)[0], True
     else:
-        matrix, whole = objective.gauss_newton(theta[0], weights[0].clamp(min=0)), False
+        by_differences = fused.difference_hessian(
+            network, objective.task, objective.x, objective.y, weights[0], theta[0]
+        )
+        whole = by_differences is not None
+        matrix = objective.gauss_newton(theta[0], weights[0].clamp(min=0)) if by_differences is None else by_differences
+        if whole:
+            matrix.diagonal().add_(objective.decay[0])
     lower, shift = _shifted_root(matrix)
-    plain = Factor(lower, none, none[:, 0])
-    if not refined or (whole and shift == 0):
+    plain = Factor(lower, none, none[:, 0], own=whole and shift == 0)
+    if not refined or plain.own:
         return plain
     run = lanczos(whitened(objective, theta, weights, plain), theta, REFINED)
     values, vectors = run.pairs()
@@ -304,11 +318,13 @@ def _descend(objective: Objective, theta: Tensor, weights: Tensor, tolerance: fl
             if before > APPROACH:
                 end = quasi_newton.minimise(objective, end.theta, weights, max(APPROACH, tolerance), APPROACH_STEPS)
                 count += end.iterations
-            inverse = factor(objective, end.theta, weights, refined=False).inverse()
-            end = quasi_newton.minimise(objective, end.theta, weights, FURTHER * tolerance, ROUND, inverse)
+            shared = factor(objective, end.theta, weights, refined=False)
+            end = quasi_newton.minimise(objective, end.theta, weights, FURTHER * tolerance, ROUND, shared.inverse())
             count += end.iterations
             if end.gradient_norm > tolerance and end.gradient_norm < before:
                 continue
+            if end.gradient_norm <= tolerance and shared.own and end.iterations <= NEARBY:
+                _remember(_name(objective, end.theta, weights, True), shared)  # as good at the end as where it was computed
         downhill = factor(objective, end.theta, weights).downhill if end.gradient_norm <= tolerance else None
         if downhill is None:
             break
