@@ -13,7 +13,9 @@ from study.specs.schema import CERTIFYING
 
 LARGE_TABLE = 4_000_000  # numbers of training rows, from where a linear model goes through them piece by piece
 LARGEST_HESSIAN = 8_000  # parameters up to which a Hessian is formed: half a gigabyte
+DENSE_WORK = 1e10  # P²n from which a Hessian for every network of a stack takes minutes
 DENSE_ESTIMATORS = ("exact", "ggn", "newton_step", "perturb_input")
+SHARING = ("exact", "stationary", "proximal")  # what a factor that all networks share serves as well
 DENSE_PROTOCOLS = (*CERTIFYING, "linearised_pbrf")
 EXTRAS = {"kfac": ("curvlinops", "kfac"), "ekfac": ("curvlinops", "kfac")}  # module and optional extra by estimator
 NEIGHBOURS = ("the ranking of neighbours", "faiss", "knn")  # what needs which module, of which optional extra
@@ -95,14 +97,20 @@ def check_size(settings: Settings, parameters: int) -> None:
         refuse_hessian(settings, f"{parameters:,} parameters are too many for that (at most {LARGEST_HESSIAN:,})")
 
 
-def refuse_hessian(settings: Settings, reason: str) -> None:
-    """Raises at the first thing that needs the Hessian, for a reason why there is none."""
-    wrong = [(f"estimators.{e.name}", APPROXIMATE) for e in settings.estimators if e.kind in DENSE_ESTIMATORS]
+def refuse_hessian(settings: Settings, reason: str, factors: bool = False) -> None:
+    """Raises at the first thing that needs the Hessian, for a reason why there is none; factors: a matrix near it is formed."""
+    served = SHARING if factors else ()
+    estimators = [e for e in settings.estimators if e.kind in DENSE_ESTIMATORS and e.kind not in served]
+    wrong = [(f"estimators.{e.name}", APPROXIMATE) for e in estimators]
     if settings.points.moves_rows and settings.points.direction == "influence":
         wrong.append(("points.direction", 'use "random"'))
-    wrong += [("training.polish = true", "leave it out: the network is then not certified")] * settings.training.polish
+    wrong += [("training.polish = true", "leave it out: the network is then not certified")] * (
+        settings.training.polish and not factors
+    )
     wrong += [
-        (f"protocols.{p.name}", 'use kind = "warm" or "cold"') for p in settings.protocols if p.kind in DENSE_PROTOCOLS
+        (f"protocols.{p.name}", 'use kind = "warm" or "cold"')
+        for p in settings.protocols
+        if p.kind in DENSE_PROTOCOLS and p.kind not in served
     ]
     for place, instead in wrong:
         raise StudyError(f"{place}: it forms the Hessian, and {reason}; {instead}")

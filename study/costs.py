@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from study.checks import by_pieces
-from study.specs import Estimators, Settings
+from study.checks import DENSE_WORK, LARGEST_HESSIAN, by_pieces
+from study.specs import Estimators, Settings, Training
 
 # Measured with `benchmarks/retraining.py` on one core of a 2.x GHz AVX-512 machine; only plans and progress rest on them.
 FLOPS = {"float32": 3.5e10, "float64": 1.6e10}
@@ -21,6 +21,9 @@ MOST_PRODUCTS = 200  # of conjugate gradients under a penalty, which keeps the c
 LINEAR_PRODUCTS, LINEAR_PASSES = 200, 4  # gradients and products until the base is polished; passes of a leave-one-out
 # of convolutional networks: parameters, and multiplications per row and feature, on MNIST (resnet: on CIFAR-10, of the smallest)
 CONVOLUTIONAL = {"koh_cnn": (2_616, 260), "lenet": (61_706, 530), "resnet": (355, 17)}
+# of networks that share a factor: gradients of all rows until a base is polished, and of each leave-one-out a quarter of them
+SHARED_POLISH, SHARED_PASSES = 700, 12
+SHARED = Training(dtype="float64", batch_size="full")  # what those gradients are of
 GENERIC_SLOWDOWN = 12.0  # a user's module by torch.func, against the fused kernel
 
 
@@ -83,17 +86,31 @@ def seconds(settings: Settings, sizes: Sizes) -> float:
     step = _step(settings, sizes)
     hessian = HESSIAN_RATE * parameters**2 * sizes.rows + FACTOR_RATE * parameters**3
     stack, total = sizes.removals + 1, base_seconds(settings, sizes) + 0.05
+    each, polished = hessian, 20 * hessian
+    if parameters**2 * sizes.rows > DENSE_WORK:
+        gradient = _step(settings.model_copy(update={"training": SHARED}), sizes)
+        hessian = _shared_hessian(settings, sizes, gradient)
+        each, polished = SHARED_PASSES * gradient, SHARED_POLISH * gradient + 2 * hessian
     if training.polish:
-        total += 20 * hessian
+        total += polished
     for protocol in settings.protocols:
         if protocol.kind in ("warm", "horizon"):  # each as if alone: a path of horizons costs little more than its last
-            total += stack * (protocol.steps * step + hessian)
+            total += stack * (protocol.steps * step + each)
         elif protocol.kind in ("cold", "cold_seeds"):
-            replica = stack * (training.steps * step + (20 * hessian if training.polish else hessian))
+            replica = stack * (training.steps * step + (polished if training.polish else each))
             total += getattr(protocol, "count", 1) * replica
         else:
-            total += stack * (EVALUATIONS * parameters * sizes.rows + HESSIANS * hessian)
+            total += stack * (EVALUATIONS * parameters * sizes.rows + HESSIANS * each)
     return total + sum(_estimate(estimator, settings, sizes, hessian) for estimator in settings.estimators)
+
+
+def _shared_hessian(settings: Settings, sizes: Sizes, gradient: float) -> float:
+    """The one Hessian that a trial's networks share, by differences of gradients for a convolutional one, and its factors."""
+    parameters = sizes.parameters(settings)
+    if parameters > LARGEST_HESSIAN:
+        return 0.0  # there is none
+    formed = parameters / 4 * gradient if settings.model.is_convolutional else LINEAR_HESSIAN * parameters**2 * sizes.rows
+    return formed + FACTOR_RATE * parameters**3
 
 
 def _linear(settings: Settings, sizes: Sizes) -> float:

@@ -7,7 +7,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy, one_hot
 
 from study import sweep, trials
-from study.compute import convolutional
+from study.compute import convolutional, fused
 from study.compute.convolutional import Convolutional
 from study.compute.objective import Objective, Target, output_derivatives
 from study.compute.trial import run_unit
@@ -75,10 +75,14 @@ def test_a_network_has_the_same_bits_in_every_stack(keys, shape):
         assert torch.equal(objective.gradient(theta[some], weights[some])[1], whole[some])
 
 
-@pytest.mark.parametrize("together", [1, 10**9])
+@pytest.mark.parametrize("together", [1, 10**9, None])
 @pytest.mark.parametrize(("keys", "shape"), CASES)
 def test_gradients_are_those_of_plain_torch(monkeypatch, keys, shape, together):
-    monkeypatch.setattr(convolutional, "NUMBERS", together)
+    """By autograd in pieces of rows and networks or of all, and as they are computed by default: a kernel where there is one."""
+    if together is not None:
+        cases.eager(monkeypatch)
+        monkeypatch.setattr(convolutional, "NUMBERS", together)
+        monkeypatch.setattr(Convolutional, "networks_together", min(together, 8))
     objective, theta, weights = problem(keys, shape)
     leaf = theta.clone().requires_grad_()
     outputs = one_by_one(objective, leaf)
@@ -90,6 +94,56 @@ def test_gradients_are_those_of_plain_torch(monkeypatch, keys, shape, together):
     torch.testing.assert_close(loss, (weights * losses).sum(dim=1).detach())
     torch.testing.assert_close(gradient, expected)
     torch.testing.assert_close(objective.row_losses(theta), losses.detach())
+
+
+COMPILED = CASES[:2]  # the plain chains
+
+
+@pytest.mark.skipif(not fused.compiler(), reason="no C++ compiler")
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize(("keys", "shape"), COMPILED)
+def test_the_kernel_is_the_network(monkeypatch, keys, shape, own):
+    objective, theta, weights = problem(keys, shape, rows=6, own=own)
+    net, x = objective.network, objective.x
+    assert fused.kernel(net, "classification", theta) is not None
+    torch.testing.assert_close(fused.outputs(net, theta, x), net.outputs(theta, x), rtol=1e-11, atol=1e-13)
+    loss, gradient = objective.gradient(theta, weights)
+    torch.testing.assert_close(objective.data_loss(theta, weights), loss, rtol=1e-12, atol=1e-14)
+    pull = torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    rows = x[0] if own else x
+    found = fused.row_gradients(net, theta[0], rows, pull)
+    torch.testing.assert_close(found, net.row_gradients(theta[:1], rows, pull[None])[0], rtol=1e-9, atol=1e-12)
+    cases.eager(monkeypatch)
+    for one, expected in zip((loss, gradient), objective.gradient(theta, weights), strict=True):
+        torch.testing.assert_close(one, expected, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not fused.compiler(), reason="no C++ compiler")
+def test_the_hessian_by_differences_is_that_of_products():
+    objective, theta, weights = problem({"kind": "koh_cnn"}, (1, 21, 21), networks=1, rows=5)
+    matrix = fused.difference_hessian(objective.network, "classification", objective.x, objective.y, weights[0], theta[0])
+    assert torch.equal(matrix, matrix.mT)
+    directions = torch.randn(1, 4, theta.shape[1], dtype=theta.dtype, generator=torch.Generator().manual_seed(2))
+    expected = objective.hessian_products(theta, weights)(directions)[0] - objective.decay * directions[0]
+    torch.testing.assert_close(directions[0] @ matrix, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_only_plain_chains_are_compiled():
+    assert network(RESNET, (1, 8, 8)).chain is None
+    assert network({"kind": "lenet"}, (1, 20, 28)).chain is None  # not square
+    other = network({"kind": "koh_cnn"}, (1, 21, 21))
+    assert fused.kernel(other, "classification", torch.zeros(1, other.parameters, device="meta")) is None
+    assert network({"kind": "lenet", "activation": "gelu"}, (1, 12, 12)).chain is None
+
+
+def test_streamed_gauss_newton_is_that_of_products(monkeypatch):
+    objective, theta, weights = problem({"kind": "koh_cnn"}, (1, 21, 21), networks=1, rows=3)
+    monkeypatch.setattr("study.compute.objective.ROW_NUMBERS", 2 * theta.shape[1])
+    matrix = objective.gauss_newton(theta[0], weights[0])
+    directions = torch.randn(1, 3, theta.shape[1], dtype=theta.dtype, generator=torch.Generator().manual_seed(2))
+    expected = objective.hessian_products(theta, weights, gauss_newton=True)(directions)
+    torch.testing.assert_close(directions[0] @ matrix, expected[0], rtol=1e-8, atol=1e-10)
 
 
 @pytest.mark.parametrize("together", [1, 10**9])
@@ -195,6 +249,27 @@ def test_a_trial_from_spec_to_record(tmp_path, monkeypatch):
     assert (record.arrays["null/cold"] == 0).all()
     assert np.abs(record.arrays["actual/cold"]).max() > 0
     assert not record.arrays["certificate/warm/certified"].any()
-    [exact] = cases.trials(tmp_path, {**changes, "estimators": [{"kind": "exact"}]})
-    with pytest.raises(StudyError, match=r"estimators\.exact: it forms the Hessian, and 2,539 parameters and 40 training rows"):
-        sweep.check_worker([exact], "cpu")
+    [dense] = cases.trials(tmp_path, {**changes, "estimators": [{"kind": "ggn"}]})
+    with pytest.raises(StudyError, match=r"estimators\.ggn: it forms the Hessian, and 2,539 parameters and 40 training rows"):
+        sweep.check_worker([dense], "cpu")
+
+
+@pytest.mark.slow
+def test_a_certified_trial_without_any_hessian(tmp_path, monkeypatch):
+    image_files.write_mnist(tmp_path, monkeypatch, rows=(40, 12), classes=3, side=21)
+    monkeypatch.delitem(cases.IRIS, "data.test_rows")
+    monkeypatch.setattr(convolutional, "MOST_FORMED", 0)
+    changes = {
+        "data.name": "mnist", "data.standardize": False, "model.kind": "koh_cnn", "points.train": "random",
+        "points.train_count": 3, "points.test": "median_loss", "training.optimizer": "lbfgs", "training.steps": 100,
+        "training.weight_decay": 0.5, "training.polish": True,
+    }  # fmt: skip
+    [record] = run_unit(cases.trials(tmp_path, changes))
+    assert isinstance(record, Record), record
+    assert record.arrays["certificate/stationary/certified"].all()
+    assert (record.arrays["certificate/stationary/gradient_norm"] <= 1e-9).all()
+    assert record.header["base"]["smallest_eigenvalue"] > 0
+    assert record.header["estimators"]["exact"]["residual"] <= 1e-7
+    places = np.searchsorted(record.arrays["train_rows"], record.arrays["removed_rows"])
+    predicted, actual = record.arrays["predicted/exact"][places], record.arrays["actual/stationary"]
+    assert np.abs(predicted - actual).max() < 0.3 * np.abs(actual).max()

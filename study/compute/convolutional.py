@@ -144,14 +144,53 @@ def _norm(model: Model, channels: int) -> nn.Module:
 KINDS: dict[str, Callable[[Model, Shape, int], Layers]] = {"koh_cnn": _koh_cnn, "lenet": _lenet, "resnet": _resnet}
 
 
+def chain(module: nn.Sequential, shape: Shape) -> list[tuple[nn.Module, list[str]]] | None:
+    """Every layer, from images of a shape up, as types of the fused kernel (fused_convolution.cpp), none for what only reshapes;
+    None where there is no such type, as in a resnet.
+    """
+    found = []
+    for layer in module:
+        types, shape = _types(layer, *shape)
+        if types is None:
+            return None
+        found.append((layer, types))
+    return found
+
+
+def _types(layer: nn.Module, channels: int, height: int, width: int) -> tuple[list[str] | None, Shape]:
+    """Of one layer on images of a shape, and the shape of what it makes of them."""
+    size = f"{channels},{height},{width}"
+    if isinstance(layer, nn.Linear) and height == width:  # of a whole image, or of one pixel
+        return [f"Conv<{channels},{layer.out_features},{height},1,{height},{width}>"], (layer.out_features, 1, 1)
+    if isinstance(layer, nn.Conv2d) and layer.bias is not None:
+        margin, side, stride = (int(pair[0]) for pair in (layer.padding, layer.kernel_size, layer.stride))
+        height, width = height + 2 * margin, width + 2 * margin
+        own = f"Conv<{channels},{layer.out_channels},{side},{stride},{height},{width}>"
+        after = (layer.out_channels, (height - side) // stride + 1, (width - side) // stride + 1)
+        return [f"Margin<{size},{margin}>"] * bool(margin) + [own], after
+    if isinstance(layer, nn.Tanh | nn.ReLU):
+        return [f"Activation<{channels * height * width}>"], (channels, height, width)
+    if isinstance(layer, nn.AvgPool2d):
+        return [f"Mean<{size},2,2>"], (channels, height // 2, width // 2)
+    if isinstance(layer, Mean):
+        return [f"Mean<{size},{height},{width}>"], (channels, 1, 1)
+    return ([] if isinstance(layer, Images | nn.Flatten) else None), (channels, height, width)
+
+
 class Convolutional(ModuleNetwork):
     """Outputs of a stack by grouped convolutions; everything else as of any module.
 
-    numbers: of one row in all layers of one network.
+    numbers: of one row in all layers of one network. chain: the layers that the fused kernel of its gradients is compiled
+    from, if there is one.
     """
+
+    networks_together = TOGETHER
 
     def __init__(self, model: Model, shape: Shape, outputs: int):
         super().__init__(lambda: build(model, shape, outputs))
+        self.shape, self.classes, self.activation = shape, outputs, model.activation
+        assert isinstance(self._module, nn.Sequential)
+        self.chain = chain(self._module, shape)
         self.numbers = 0
         self._stacked(self.initial(0)[None], torch.zeros(1, shape[0] * shape[1] * shape[2], dtype=torch.float64))
 

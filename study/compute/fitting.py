@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from study.compute import convex, newton, quasi_newton, training
+from study.compute import convex, newton, preconditioned, quasi_newton, training
 from study.compute.objective import Objective
 from study.compute.problems import Problem
 from study.compute.quasi_newton import Minimised
@@ -87,6 +87,8 @@ def polish(objective: Objective, theta: Tensor, weights: Tensor, tolerance: floa
     """Continue to a stationary point in float64: L-BFGS until near, then Newton's method past saddles to a minimum."""
     if convex.applies(objective, weights):
         return convex.minimise(objective, theta, weights, tolerance)
+    if preconditioned.applies(objective) and preconditioned.certifiable(objective):
+        return preconditioned.minimise(objective, theta, weights, tolerance)
     near = quasi_newton.minimise(objective, theta, weights, max(tolerance, APPROACH), APPROACH_STEPS)
     end = newton.minimise(objective, near.theta, weights, tolerance, NEWTON_STEPS)
     return Minimised(end.theta, end.gradient_norm, near.iterations + end.iterations)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from study.compute import fused
 from study.compute.certificates import Certificate
 from study.compute.fitting import Job
 from study.compute.networks import Network
@@ -32,7 +33,7 @@ def accuracy(network: Network, rows: Rows, theta: Tensor) -> float | None:
     """Share of rows classified correctly by one network theta [1, P]; None for regression."""
     if rows.task != CLASSIFICATION:
         return None
-    outputs = network.outputs(theta, rows.x)[0]
+    outputs = fused.outputs(network, theta, rows.x)[0]
     return (outputs.argmax(dim=1) == rows.y.argmax(dim=1)).double().mean().item()
 
 

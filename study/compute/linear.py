@@ -70,10 +70,10 @@ class Linear(Network):
         found = theta.new_empty(len(theta), self.parameters, self.parameters)
         rows = x.expand(len(theta), *x.shape[-2:])
         for matrix, own, bends in zip(found, rows, curvature, strict=True):
-            self._fill(matrix, own, bends)
+            self.fill(matrix, own, bends)
         return found
 
-    def _fill(self, matrix: Tensor, x: Tensor, curvature: Tensor) -> None:
+    def fill(self, matrix: Tensor, x: Tensor, curvature: Tensor) -> None:
         """One matrix [P, P]. For feature j all pairs (a ≤ b) of classes at once: Σ_i x_ij S_i,ab x_i, over rows with x_ij ≠ 0.
 
         Most pixels of an image are 0, so that this takes a fraction of the products XᵀS_abX. A few neighbouring features, which

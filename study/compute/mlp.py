@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from study.compute.linear import Linear
 from study.compute.networks import Network, Products
 
 
@@ -18,6 +19,7 @@ class Softplus(nn.Module):
         return torch.logaddexp(z, torch.zeros_like(z))
 
 
+PRODUCTS = 50_000_000  # of inputs, in pairs, over all rows that are held at once: images have 300,000 of them a row
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "selu": nn.SELU, "gelu": nn.GELU, "softplus": Softplus}
 
 
@@ -231,6 +233,11 @@ def _diagonal_block(within: Tensor, inputs: Tensor) -> Tensor:
     """Σ_i C_i ⊗ h_i h_iᵀ as [B, o·i, o·i] in the order of [W | b]: both factors are symmetric, half of each is enough."""
     outputs, width = within.shape[2], inputs.shape[2]
     halves = [torch.triu_indices(size, size, device=within.device) for size in (outputs, width)]
+    if inputs.shape[1] * halves[1].shape[1] > PRODUCTS:
+        found = inputs.new_empty(len(inputs), outputs * width, outputs * width)
+        for matrix, own, curvature in zip(found, inputs, within, strict=True):
+            Linear(width, outputs, intercept=False).fill(matrix, own, curvature)
+        return found
     products = inputs.new_empty(*inputs.shape[:2], halves[1].shape[1])
     start = 0
     for k in range(width):

@@ -21,6 +21,7 @@ class Network(ABC):
     that the Gauss-Newton matrix is the Hessian and every convex loss gives a convex objective.
     """
 
+    networks_together = 2**62  # how many of a stack's networks autograd follows at once
     forms_cheaply = False  # whether `hessian` takes less than a product for every parameter
     cuts_rows = False
     is_linear = False
@@ -79,6 +80,11 @@ class Network(ABC):
 
     def forms(self, rows: int) -> bool:
         """Whether the Hessian over so many rows is formed; beyond, it is known by its products, and certifies nothing."""
+        return formed(self.parameters)
+
+    @property
+    def factors(self) -> bool:
+        """Whether a matrix of all parameters is held at all, if only one that serves many networks."""
         return formed(self.parameters)
 
     def rows_together(self, networks: int) -> int:

@@ -57,7 +57,7 @@ def _step(objective: Objective, theta: Tensor, weights: Tensor, tolerance: float
                 minimum[b] = True
                 continue
             if gradient[b].norm() <= NEAR_STATIONARY:
-                theta[one] = _escape(objective.networks(one), theta[one], weights[one], spectrum.vectors[:, 0])
+                theta[one] = escape(objective.networks(one), theta[one], weights[one], spectrum.vectors[:, 0])
                 loss[one], gradient[one] = objective.networks(one).gradient(theta[one], weights[one])
             direction[b] = -spectrum.preconditioner() @ gradient[b]
     value, slope = loss + objective.penalty(theta), (direction * gradient).sum(dim=1)
@@ -67,7 +67,7 @@ def _step(objective: Objective, theta: Tensor, weights: Tensor, tolerance: float
     return new, new_gradient.norm(dim=1), last | ~moved
 
 
-def _escape(objective: Objective, theta: Tensor, weights: Tensor, direction: Tensor) -> Tensor:
+def escape(objective: Objective, theta: Tensor, weights: Tensor, direction: Tensor) -> Tensor:
     """The lowest of J_w at θ ± t v over a range of t, and at θ itself; theta [1, P], v [P]."""
     reaches = REACHES.to(theta)
     steps = torch.cat([torch.zeros(1).to(theta), reaches, -reaches])

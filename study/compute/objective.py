@@ -6,6 +6,8 @@ c = 0; proximal objectives have another centre c and larger λ_p.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +16,7 @@ from study.compute import fused, linear
 from study.compute.networks import Network, Products
 
 CLASSIFICATION, REGRESSION = "classification", "regression"
+ROW_NUMBERS = 4_000_000  # numbers of row gradients held at once
 PIECE = 16_384  # rows times directions that go through the network together
 
 
@@ -31,6 +34,23 @@ def output_derivatives(outputs: Tensor, y: Tensor, task: str) -> tuple[Tensor, T
         return p - y, torch.diag_embed(p) - p[..., :, None] * p[..., None, :]
     identity = torch.eye(outputs.shape[2], dtype=outputs.dtype, device=outputs.device)
     return outputs - y, identity.expand(*outputs.shape, -1)
+
+
+def curvature_roots(outputs: Tensor, task: str) -> Tensor:
+    """A_i [n, C, C] with A_iA_iᵀ = ∂²L/∂f² at outputs [n, C]: diag(√p) − p√pᵀ of a softmax, I of a squared error."""
+    if task != CLASSIFICATION:
+        return torch.eye(outputs.shape[1], dtype=outputs.dtype, device=outputs.device).expand(len(outputs), -1, -1)
+    p = torch.softmax(outputs, dim=1)
+    return torch.diag_embed(p.sqrt()) - p[:, :, None] * p.sqrt()[:, None, :]
+
+
+def row_gradients(network: Network, theta: Tensor, x: Tensor, pull: Tensor) -> Tensor:
+    """J_iᵀv_i [B, n, P]: by the fused kernel where there is one for it."""
+    if len(theta) == 1:
+        found = fused.row_gradients(network, theta[0], x if x.dim() == 2 else x[0], pull[0])
+        if found is not None:
+            return found[None]
+    return network.row_gradients(theta, x, pull)
 
 
 @dataclass(frozen=True)
@@ -93,7 +113,8 @@ class Objective:
 
     def row_losses(self, theta: Tensor) -> Tensor:
         """L(z_i, θ_b) as [B, n]."""
-        parts = [row_losses(self.network.outputs(theta, some.x), some.y, self.task) for _, some in self._pieces(theta)]
+        forward = self.network.outputs if theta.requires_grad else partial(fused.outputs, self.network)
+        parts = [row_losses(forward(theta, some.x), some.y, self.task) for _, some in self._pieces(theta)]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     def _pieces(self, theta: Tensor) -> Iterator[tuple[slice, "Objective"]]:
@@ -110,6 +131,9 @@ class Objective:
         """Σ_i w_i L(z_i, θ), [B]."""
         if linear.by_pieces(self.network, self.x) and not theta.requires_grad:
             return linear.loss(self.network, self.task == CLASSIFICATION, self.x, self.y, weights, theta)
+        kernel = None if theta.requires_grad else fused.loss(self.network, self.task, theta)
+        if kernel is not None:
+            return kernel(self.x, self.y, weights, theta)
         return (weights * self.row_losses(theta)).sum(dim=1)
 
     def penalty(self, theta: Tensor) -> Tensor:
@@ -138,9 +162,20 @@ class Objective:
         elif kernel is not None:
             loss, gradient = kernel(self.x, self.y, weights, theta)
         else:
-            parts = [some._by_autograd(theta, weights[:, rows]) for rows, some in self._pieces(theta)]
-            loss, gradient = parts[0] if len(parts) == 1 else (sum(part) for part in zip(*parts, strict=True))
+            loss, gradient = self._gradient_by_autograd(theta, weights)
         return loss, gradient.add_(self.decay * self.from_centre(theta))
+
+    def _gradient_by_autograd(self, theta: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """In pieces of networks and rows whose graphs fit in memory."""
+        found: list[Any] = []
+        for chosen in torch.arange(len(theta), device=theta.device).split(self.network.networks_together):
+            some, own, theirs = self.networks(chosen), theta[chosen], weights[chosen]
+            parts = [piece._by_autograd(own, theirs[:, rows]) for rows, piece in some._pieces(own)]
+            found.append(parts[0] if len(parts) == 1 else [sum(part) for part in zip(*parts, strict=True)])
+        if len(found) == 1:
+            return found[0]
+        loss, gradient = (torch.cat(part) for part in zip(*found, strict=True))
+        return loss, gradient
 
     def _by_autograd(self, theta: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
@@ -152,8 +187,21 @@ class Objective:
 
     def row_gradients(self, theta: Tensor) -> Tensor:
         """∇L(z_i, θ_b), without the penalty, as [B, n, P]."""
-        pull, _ = output_derivatives(self.network.outputs(theta, self.x), self.y, self.task)
-        return self.network.row_gradients(theta, self.x, pull)
+        pull, _ = output_derivatives(fused.outputs(self.network, theta, self.x), self.y, self.task)
+        return row_gradients(self.network, theta, self.x, pull)
+
+    def gauss_newton(self, theta: Tensor, weights: Tensor) -> Tensor:
+        """Σ_i w_i J_iᵀS_iJ_i + diag λ for one network theta [P] and weights [n] ≥ 0: as Σ RᵀR over the rows R = √w_i A_iᵀJ_i with
+        A_iA_iᵀ = S_i, piece by piece; never all rows' Jacobians at once.
+        """
+        matrix = self.decay[0].diag()
+        for rows in torch.arange(self.rows, device=theta.device).split(max(1, ROW_NUMBERS // len(theta))):
+            x, root = self.x[rows], weights[rows].sqrt()[:, None]
+            roots = curvature_roots(fused.outputs(self.network, theta[None], x)[0], self.task)
+            for pull in roots.unbind(dim=2):
+                jacobian = row_gradients(self.network, theta[None], x, (root * pull)[None])[0]
+                matrix.addmm_(jacobian.mT, jacobian)
+        return matrix
 
     def hessian(self, theta: Tensor, weights: Tensor, gauss_newton: bool = False) -> Tensor:
         """∇²J_w, or its Gauss-Newton part Σ w JᵀSJ + diag λ, as [B, P, P]; by the fused kernel where there is one."""
@@ -207,7 +255,7 @@ class Target:
 
     def loss_values(self, theta: Tensor) -> Tensor:
         """The plain loss [B, T], whatever the quantity is."""
-        return row_losses(self.network.outputs(theta, self.x), self.y, self.task)
+        return row_losses(fused.outputs(self.network, theta, self.x), self.y, self.task)
 
     def of_outputs(self, outputs: Tensor) -> Tensor:
         """The quantity [B, T] from outputs [B, T, C]."""
@@ -222,12 +270,13 @@ class Target:
 
     def gradients(self, theta: Tensor) -> Tensor:
         """Its gradients ∇_θ for one network theta [P], as [T, P]."""
-        return self.network.row_gradients(theta[None], self.x, self.output_gradients(theta)[None])[0]
+        return row_gradients(self.network, theta[None], self.x, self.output_gradients(theta)[None])[0]
 
     def output_gradients(self, theta: Tensor) -> Tensor:
         """Its gradients by the outputs for one network theta [P], as [T, C]."""
-        outputs = self.network.outputs(theta[None], self.x).detach().requires_grad_()
-        return torch.autograd.grad(self.of_outputs(outputs).sum(), outputs)[0][0]
+        with torch.enable_grad():
+            outputs = fused.outputs(self.network, theta[None], self.x).detach().requires_grad_()
+            return torch.autograd.grad(self.of_outputs(outputs).sum(), outputs)[0][0]
 
     def along(self, theta: Tensor, direction: Tensor) -> Tensor:
         """Directional derivatives ∇_θᵀu for stacks theta and u [B, P], as [B, T], in one forward pass."""

@@ -264,7 +264,7 @@ def check(trial: Trial) -> None:
     checks.check_size(built.settings, built.network.parameters)
     if not built.network.forms(built.objective.rows):
         size = f"{built.network.parameters:,} parameters and {built.objective.rows:,} training rows"
-        checks.refuse_hessian(built.settings, f"{size} are too many for that")
+        checks.refuse_hessian(built.settings, f"{size} are too many for that", built.network.factors)
     checks.check_layers(built.settings, built.network.layers)
     for estimator in built.settings.estimators:
         checks.check_rank(estimator, _size(built, f"estimators.{estimator.name}.parameters", estimator.parameters))

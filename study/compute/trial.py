@@ -26,6 +26,7 @@ from study.compute import (
     groups,
     neighbours,
     points,
+    preconditioned,
     protocols,
     provenance,
 )
@@ -341,6 +342,11 @@ def _eigenvalues(fitted: Fitted) -> dict[str, float | int | None]:
         [largest] = extreme_eigenvalues(lambda v: fitted.hessian @ v, start, ["LA"])
         [inverse] = extreme_eigenvalues(lambda v: torch.cholesky_solve(v[:, None], factor)[:, 0], start, ["LA"])
         return {"smallest_eigenvalue": 1 / inverse, "largest_eigenvalue": largest, "negative_eigenvalues": 0}
+    if not fitted.forms and fitted.problem.settings.model.is_convolutional:
+        smallest, largest = preconditioned.extreme_eigenvalues(
+            fitted.problem.objective, fitted.theta, fitted.problem.weights
+        )
+        return {"smallest_eigenvalue": smallest, "largest_eigenvalue": largest, "negative_eigenvalues": None}
     if not fitted.forms:
         smallest, largest = extreme_eigenvalues(lambda v: fitted.products(v[None])[0], start)
         return {"smallest_eigenvalue": smallest, "largest_eigenvalue": largest, "negative_eigenvalues": None}

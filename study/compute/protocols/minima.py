@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from study.compute import convex, fitting, newton, quasi_newton
+from study.compute import convex, fitting, newton, preconditioned, quasi_newton
 from study.compute.curvature import Spectrum
 from study.compute.objective import Objective
 from study.compute.protocols.retrained import Retrained
@@ -26,13 +26,18 @@ def leave_one_out(
     """Minima of J_w for the weights [R + 1, n], the null's first, which descends from `start` [1, P].
 
     The removals start at the null with its inverse Hessian as their BFGS start, so that their first step is the influence
-    function's own prediction; Newton's method finishes and follows negative curvature down. A convex objective needs one
+    function's own prediction; Newton's method finishes and follows negative curvature down. Networks too large for a Hessian each
+    share one factor instead (`preconditioned`). A convex objective needs one
     factor, that of its own Hessian near `start`, and no other Hessian.
     """
     if convex.applies(objective, weights):
         return _convex(objective, start, weights, tolerance, factor)
     base, others = objective.networks(slice(0, 1)), objective.networks(slice(1, None))
     null = fitting.polish(base, start, weights[:1], tolerance)
+    if preconditioned.applies(objective) and preconditioned.certifiable(objective):
+        shared = preconditioned.factor(base, null.theta, weights[:1])
+        end = preconditioned.from_null(others, null.theta, weights[1:], shared, tolerance)
+        return Retrained(torch.cat([null.theta, end.theta]), torch.cat([null.iterations, end.iterations]))
     inverse = Spectrum.of(base.hessian(null.theta, weights[:1])[0]).preconditioner()
     steps = PATIENT_STEPS if start.shape[1] > LARGE else QUASI_NEWTON_STEPS
     near = quasi_newton.minimise(
