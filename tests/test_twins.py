@@ -434,6 +434,7 @@ def test_the_command_line_knows_folders_below(tmp_path, monkeypatch):
 
 
 SPECS = sorted((ROOT / "experiments").rglob("*.toml"))
+IMAGES = {"mnist": "MNIST/raw/train-images-idx3-ubyte.gz", "cifar10_standin": "cifar-10-batches-bin/data_batch_1.bin"}
 
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
@@ -441,8 +442,8 @@ def test_every_spec_loads_and_can_be_planned(path, tmp_path, monkeypatch):
     experiment = trials.load(path)
     assert experiment.name == path.stem
     assert experiment.question
-    if experiment.trials[0].settings.data.name == "mnist":  # planning reads the rows: skipped where they are not at hand
-        monkeypatch.setenv(images.ROOT, image_files.real("MNIST/raw/train-images-idx3-ubyte.gz"))
+    if experiment.trials[0].settings.data.name in IMAGES:  # planning reads the rows: skipped where they are not at hand
+        monkeypatch.setenv(images.ROOT, image_files.real(IMAGES[experiment.trials[0].settings.data.name]))
     distinct = {trial.settings.model_dump_json(exclude={"seed"}): trial for trial in experiment.trials}
     few = SimpleNamespace(**{**vars(experiment), "trials": list(distinct.values())[:: max(1, len(distinct) // 20)]})
     trials.check(few)
