@@ -177,7 +177,8 @@ TABLES = (
         for depth in (1, 3) for steps in (2000, 60000)
     }, {f"{steps} further": {"protocols.further.steps": steps} for steps in (10, 30, 100, 300, 1000, 30000)}),
     Table("groups", "", {
-        f"m = {size}": {"points.group_size": size, "estimator": "exact"} for size in (1, 3, 10, 30)
+        f"m = {size}, depth {depth}": {"points.group_size": size, "model.depth": depth, "estimator": "exact"}
+        for depth in (1, 3) for size in (1, 3, 10, 30)
     }, {name: {"points.group": key} for name, key in
         (("random", "random"), ("one class", "same_class"), ("nearest", "nearest"), ("next in influence", "influence"))}),
     Table("epifano_depth_selu_l2", "depth", over("model.depth", range(1, 9)), EPIFANO),
@@ -340,6 +341,34 @@ def claims() -> str:
 
 def test_published_claims_are_told_with_our_numbers() -> None:
     assert claims() in (ROOT / "README.md").read_text()
+
+
+GAPS = {"gaps_weight_decay": ("training.weight_decay", "λ = {:g}"), "gaps_training": ("training.steps", "{:g} steps")}
+
+
+def gaps(experiment: str, path: str) -> str:
+    """Of one path every gap's root mean square in test loss over that of the effect, in the order of the path."""
+    axis, words = GAPS[experiment]
+    table = pd.read_csv(ROOT / "results" / experiment / "tables" / "gaps.csv")
+    table = table[(table["path"] == path) & (table["quantity"] == "loss")]
+    values = list(dict.fromkeys(table[axis]))
+    lines = [[f"{path} path", *(words.format(value) for value in values)], ["---"] * (1 + len(values))]
+    for position, rows in table.groupby("position", sort=False):
+        cells = rows.set_index(axis)
+        name = str(rows["name"].iloc[0]) + (f" ({rows['from'].iloc[0]} → {rows['to'].iloc[0]})" if position else "")
+        lines.append([name, *(_gap(cells.loc[value]) for value in values)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _gap(cell: "pd.Series[Any]") -> str:
+    low, high = (f"{cell[f'relative_{end}']:.2f}" for end in ("low", "high"))
+    return f"{cell['relative']:.2f} [{low}, {high if cell['relative_high'] < 100 else 'over 100'}]"
+
+
+@pytest.mark.parametrize("path", ["hessian", "bregman"])
+@pytest.mark.parametrize("experiment", GAPS)
+def test_a_table_of_gaps_is_that_of_the_results(experiment: str, path: str) -> None:
+    assert gaps(experiment, path) in told()
 
 
 @pytest.mark.parametrize("experiment", TWINS)
