@@ -241,7 +241,7 @@ def test_every_known_defect_is_told_with_its_verdict() -> None:
         assert f"| {case['package']} {case['version']} | {case['claim']} | {case['verdict']} |" in text
 
 
-TWINS = {"epifano_twins": (1, 3, 5, 8), "nguyen_twins": (1, 2, 3)}
+TWINS = {"basu_iris_twins": (1, 3, 5, 8), "epifano_twins": (1, 3, 5, 8), "nguyen_twins": (1, 2, 3)}
 
 
 def twins(experiment: str) -> str:
@@ -258,7 +258,8 @@ def twins(experiment: str) -> str:
 def _changed(cell: "pd.Series[Any]") -> str:
     sides = " → ".join(f"{cell[f'spearman_{side}']:.2f}" for side in ("published", "corrected"))
     low, high = (cell[f"spearman_difference_{end}"] for end in ("low", "high"))
-    return f"{sides} [{low:+.2f}, {high:+.2f}]".replace("-", "−").replace("[+0.00, +0.00]", "[0.00, 0.00]")
+    interval = "" if np.isnan(low) else f" [{low:+.2f}, {high:+.2f}]"  # none of a single minimum
+    return f"{sides}{interval}".replace("-", "−").replace("[+0.00, +0.00]", "[0.00, 0.00]")
 
 
 def _cells(experiment: str, table: str = "cells", **chosen: Any) -> list[dict[str, Any]]:
