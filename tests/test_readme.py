@@ -172,6 +172,9 @@ TABLES = (
     Table("training_time", "", {"further training": {"protocol": "warm"}, "from scratch": {"protocol": "cold"},
                                 "certified": {"protocol": "certified"}},
           {f"{steps} steps": {"training.steps": steps} for steps in (500, 2000, 8000, 20000, 60000)}),
+    Table("mnist_mlp", "", {"further training": {"protocol": "warm"}, "certified": {"protocol": "certified"}},
+          {f"depth {depth}, width {width}": {"model.depth": depth, "model.width": width}
+           for depth, width in ((1, 2), (1, 4), (2, 4))}),
     Table("horizon", "", {
         f"depth {depth}, after {steps} steps": {"model.depth": depth, "training.steps": steps}
         for depth in (1, 3) for steps in (2000, 60000)
