@@ -70,8 +70,7 @@ def minimise(objective: Objective, theta: Tensor, weights: Tensor, tolerance: fl
     for b in range(len(theta)):
         one = slice(b, b + 1)
         ends.append(_newton(objective.networks(one), near.theta[one], weights[one], tolerance))
-    found = (torch.cat([getattr(end, name) for end in ends]) for name in ("theta", "gradient_norm", "iterations"))
-    end = Minimised(*found)
+    end = Minimised.joined(ends)
     return Minimised(end.theta, end.gradient_norm, near.iterations + end.iterations)
 
 

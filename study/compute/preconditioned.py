@@ -302,9 +302,7 @@ def minimise(objective: Objective, theta: Tensor, weights: Tensor, tolerance: fl
     for b in range(len(theta)):
         one = slice(b, b + 1)
         ends.append(_descend(objective.networks(one), theta[one], weights[one], tolerance))
-    return Minimised(
-        *(torch.cat([getattr(end, name) for end in ends]) for name in ("theta", "gradient_norm", "iterations"))
-    )
+    return Minimised.joined(ends)
 
 
 def _descend(objective: Objective, theta: Tensor, weights: Tensor, tolerance: float) -> Minimised:

@@ -1,6 +1,7 @@
 """Limited-memory BFGS on a whole stack, every network with its own line search; converged networks stand still."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -22,6 +23,11 @@ class Minimised:
     theta: Tensor
     gradient_norm: Tensor
     iterations: Tensor
+
+    @classmethod
+    def joined(cls, parts: Sequence["Minimised"]) -> "Minimised":
+        """Stacks that were minimised one after another as one stack."""
+        return cls(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
 
 @torch.no_grad()
@@ -66,11 +72,12 @@ def minimise(
         curvature = (step * change).sum(dim=1)
         usable = moved & (curvature > 1e-10 * step.norm(dim=1) * change.norm(dim=1))
         memory = [*memory[-(MEMORY - 1) :], (step, change, torch.where(usable, 1 / curvature, 0.0))]
-        waited = torch.where(new_value < value, 0.0, waited + 1)
+        fallen = new_value < value
         theta, value, gradient = new, new_value, new_gradient
         count += active.cpu()
         active = moved & (gradient.norm(dim=1) > tolerance)
         if patience is not None:
+            waited = torch.where(fallen, 0.0, waited + 1)
             active &= waited < patience
     return Minimised(theta, gradient.norm(dim=1), count)
 

@@ -9,16 +9,15 @@ from typing import Any
 from study.evidence.paths import cell_paths
 from study.evidence.report import cell_rows
 from study.evidence.report.latex import number
+from study.evidence.statistics.paired import DIFFERENCE
 from study.evidence.tables import Tables
-from study.evidence.tables.twins import CORRECTED, COUNTS, METRICS, PUBLISHED, SIDES
+from study.evidence.tables.twins import CORRECTED, COUNTS, ENDS, METRICS, PUBLISHED, SIDES
 
 Numbers = list[tuple[tuple[str, ...], str]]  # what a number stands for, word by word, and the number
 
-DIFFERENCE = "difference"
 NONE = cell_rows.shown_value(None)
-ENDS = ("", "_low", "_high")
 GAP_COLUMNS = ("relative", "relative_low", "relative_high", "relative_signed", "effect", "usable", "total")
-WHOLE = ("usable", "total", "seeds", "minima", "paired")  # columns of counts
+WHOLE = (*COUNTS, "paired")  # columns of counts
 
 
 def twin_sentences(tables: Tables) -> list[str]:

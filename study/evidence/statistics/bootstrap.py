@@ -103,12 +103,9 @@ def mean_interval(
 
     As `crossed_bootstrap` without its resampled rows: for what is not a metric of pairs. metric: says on which scale.
     """
-    usable = np.isfinite(values)
-    by_seed, by_test = _both(usable, seeds, tests, sampled, generator, draws)
-    alone = [Axis(axis.shares(usable), _means(values, *axes)) for _, axis, axes in _each(by_seed, by_test)]
-    if not alone:
-        return np.nan, np.nan
-    return interval(metric, _mean(values), _means(values, by_seed, by_test), alone)
+    by_seed, by_test = _both(np.isfinite(values), seeds, tests, sampled, generator, draws)
+    alone = _axes(values, by_seed, by_test)
+    return interval(metric, _mean(values), _means(values, by_seed, by_test), alone) if alone else (np.nan, np.nan)
 
 
 def ratio_interval(
@@ -127,10 +124,8 @@ def ratio_interval(
     sum below is 0 is undefined. metric: says on which scale.
     """
     values = _roots(top.sum(axis=1), bottom.sum(axis=1))
-    usable = np.isfinite(values)
-    by_seed, by_test = _both(usable, seeds, tests, sampled, generator, draws)
-    alone = [Axis(axis.shares(usable), _means(values, *axes)) for _, axis, axes in _each(by_seed, by_test)]
-    crossed = _means(values, by_seed, by_test)
+    by_seed, by_test = _both(np.isfinite(values), seeds, tests, sampled, generator, draws)
+    alone, crossed = _axes(values, by_seed, by_test), _means(values, by_seed, by_test)
     if sampled.rows:
         rows = top.shape[1]
         counts = _resample(rows, generator, draws).T
@@ -212,6 +207,12 @@ def _each(by_seed: _Counts, by_test: _Counts) -> Iterator[tuple[str, _Counts, tu
         yield "seeds", by_seed, (by_seed, by_test.fixed())
     if by_test.varies:
         yield "tests", by_test, (by_seed.fixed(), by_test)
+
+
+def _axes(values: np.ndarray, by_seed: _Counts, by_test: _Counts) -> list[Axis]:
+    """Each axis that varies, with the draws of the mean of values [K] when it alone does; the rows stay."""
+    usable = np.isfinite(values)
+    return [Axis(axis.shares(usable), _means(values, *axes)) for _, axis, axes in _each(by_seed, by_test)]
 
 
 def _unsigned(found: dict[str, np.ndarray], wanted: bool) -> dict[str, np.ndarray]:
